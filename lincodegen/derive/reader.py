@@ -1,0 +1,482 @@
+"""Reads the statements of one state as events: the step's affine part, in normal form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+from lincodegen.derive.affine import (
+    Matrix,
+    StateRead,
+    Term,
+    Value,
+    WrongSide,
+    rank1_terms,
+)
+from lincodegen.derive.events import Decay, Event, Group, Rank1, Read
+from lincodegen.derive.intervals import enclose, log_of
+from lincodegen.derive.nodes import is_number, mul, neg, number, split_scalar, split_sign, times
+from lincodegen.errors import NotChunkable
+from lincodegen.spec.step import Node, Recurrence, State
+
+_STATIC = frozenset({"constant", "size", "number", "mul", "div", "neg", "add", "sub", "pow", "sqrt"})
+
+
+def resolve(node: Node, recurrence: Recurrence) -> Node:
+    """The input behind a ref, if a local is another name for (a row of) an input."""
+    while node.op == "ref":
+        value = recurrence.step[int(node.attr[0])].value  # type: ignore[arg-type]
+        inner = value.args[0] if value.op == "index" else value
+        if inner.op not in ("input", "parameter", "ref", "number", "constant"):
+            return node
+        if value.op == "index":
+            return replace(value, args=(resolve(inner, recurrence),))
+        node = value
+    return node
+
+
+class GroupReader:
+    """Reads one state's updates and, afterwards, the expressions that read it."""
+
+    def __init__(self, recurrence: Recurrence, state: State, flipped: bool, number_: int) -> None:
+        """Of group ``number_``; ``flipped``: the state is held transposed."""
+        self.recurrence, self.state, self.flipped = recurrence, state, flipped
+        self.number = number_
+        self.events: list[Event] = []
+        self.reads: list[Read] = []
+        self.held: dict[int, Matrix | Value] = {}
+        self._dependent: dict[int, bool] = {}
+        self._posted: dict[Node, Node] = {}
+
+    def group(self) -> Group:
+        """The group as far as it was read."""
+        return Group(self.state, self.flipped, tuple(self.events), tuple(self.reads))
+
+    # -- dependence ------------------------------------------------------------------------
+
+    def depends(self, node: Node) -> bool:
+        """Whether an expression depends on the state."""
+        if node.op == "state":
+            return node.attr[0] == self.state.name
+        if node.op == "ref":
+            index = int(node.attr[0])  # type: ignore[arg-type]
+            if index not in self._dependent:
+                self._dependent[index] = self.depends(self.recurrence.step[index].value)
+            return self._dependent[index]
+        return any(self.depends(arg) for arg in node.args)
+
+    # -- updates ---------------------------------------------------------------------------
+
+    def read_updates(self) -> None:
+        """Turns every assignment of the state into events."""
+        for index, assign in enumerate(self.recurrence.step):
+            if not assign.state or assign.name != self.state.name:
+                continue
+            value = self.affine(assign.value) if self.depends(assign.value) else None
+            if not isinstance(value, Matrix) or value.base is None:
+                raise NotChunkable("the state is overwritten by a value without its past")
+            if value.flipped != self.flipped and len(self.state.shape) == 2:
+                raise WrongSide("the state becomes its own transpose")
+            self._update(value, assign.place)
+            self.held[index] = self._version()
+
+    def _version(self) -> Matrix:
+        return Matrix(len(self.events), (), (), self.flipped)
+
+    def _update(self, value: Matrix, place: object) -> None:
+        """Appends the decays and rank-1 events of S <- value."""
+        base = len(self.events)
+        if value.base != base:
+            raise NotChunkable("an earlier value of the state replaces later updates")
+        for channel in (False, True):
+            factors = [f for f in value.scale if bool(f.shape) == channel]
+            factor = reduce(times, factors) if factors else None
+            if factor is not None and not is_number(factor, 1):
+                self._decay(factor, channel, place)
+        settled = len(self.events)
+        rows = [
+            row for term in value.terms for row in self._rows(term, value.scale, (base, settled), place)
+        ]
+        self.events.extend(rows)
+
+    def _decay(self, factor: Node, channel: bool, place: object) -> None:
+        log = log_of(factor, self.recurrence)
+        if log is None:
+            raise NotChunkable("a decay factor is not proved to be >= 0")
+        high = enclose(log, self.recurrence)[1] if log.op != "safe_log" else _log_high(factor, self)
+        if channel and high > 0:
+            raise NotChunkable(
+                "a channel decay is not proved to be <= 1: give its input a domain such as [-inf, 0]"
+            )
+        low = enclose(log, self.recurrence)[0] if log.op != "safe_log" else float("-inf")
+        self.events.append(Decay(factor, log, channel, low, place))  # type: ignore[arg-type]
+
+    def _rows(
+        self, term: Term, scale: tuple[Node, ...], points: tuple[int, int], place: object
+    ) -> list[Rank1]:
+        """The rank-1 events of a z^T, one a point that z reads from."""
+        base, settled = points
+        outer_scale, a = split_scalar(term.a)
+        s = mul(outer_scale, term.z.factor)
+        parts: dict[int, list[StateRead]] = {}
+        for read in term.z.reads:
+            late = read.base == base and read.scale == scale and base != settled
+            if not late and read.scale:
+                read = replace(read, b=reduce(times, read.scale, read.b), scale=())
+            parts.setdefault(settled if late else read.base, []).append(read)
+        rows: list[Rank1] = []
+        const = term.z.const
+        for point, reads in parts.items() or [(settled, [])]:
+            rows.append(self._row(a, s, const, reads, point, place))
+            const = None
+        return rows
+
+    def _row(
+        self,
+        a: Node,
+        s: Node | None,
+        const: Node | None,
+        reads: list[StateRead],
+        point: int,
+        place: object,
+    ) -> Rank1:
+        """One rank-1 event; signs go to ``sign`` and the value, never into a raw tile."""
+        sign_s, s = split_sign(s)
+        sign_c, c = split_sign(const)
+        c = number(1) if const is not None and c is None else c
+        if not reads:
+            if sign_s * sign_c < 0 and c is not None:
+                c = neg(c)
+            if c is not None and not self.value_axis and s is not None:
+                s, c = (s, c) if not is_number(c, 1) else (None, s)
+            return Rank1(a, None, c, s, 1, point, place)  # type: ignore[arg-type]
+        if c is not None and sign_s * sign_c < 0:
+            c = neg(c)
+        if len(reads) == 1:
+            sign_b, coef = split_sign(reads[0].coef)
+            if const is None:
+                s, b = mul(s, coef), reads[0].b
+            else:
+                b = times(coef, reads[0].b)
+        else:
+            sign_b, b = 1, reduce(_plus, [times(r.coef, r.b) for r in reads])
+        scale_b, bare = split_scalar(b)
+        if const is None and scale_b is not None:
+            sign_k, scale_b = split_sign(scale_b)
+            sign_b, s, b = sign_b * sign_k, mul(s, scale_b), bare
+        b = resolve(b, self.recurrence)
+        return Rank1(  # type: ignore[arg-type]
+            resolve(a, self.recurrence), b, c, s, sign_s * sign_b, point, place
+        )
+
+    @property
+    def value_axis(self) -> bool:
+        """Whether the state has a second axis."""
+        return len(self.state.shape) == 2
+
+    # -- the affine domain -----------------------------------------------------------------
+
+    def affine(self, node: Node) -> Matrix | Value:
+        """A state-dependent expression as a Matrix or a Value."""
+        match node.op:
+            case "state":
+                return Matrix(0, (), (), self.flipped)
+            case "ref":
+                index = int(node.attr[0])  # type: ignore[arg-type]
+                if index not in self.held:
+                    self.held[index] = self.affine(self.recurrence.step[index].value)
+                return self.held[index]
+            case "neg":
+                inner = self.affine(node.args[0])
+                return inner.negated if isinstance(inner, Matrix) else inner.times(number(-1))
+            case "add" | "sub":
+                return self._sum(node)
+            case "mul" | "div":
+                return self._product(node)
+            case "transpose":
+                inner = self._matrix(node.args[0])
+                return replace(inner, flipped=not inner.flipped)
+            case "outer":
+                return self._outer(*node.args)
+            case "matmul" | "dot":
+                return self._matmul(*node.args)
+            case "sum" | "mean":
+                return self._summed(node)
+        raise NotChunkable(f"`{node.op}` makes the update non-linear in {self.state.name}")
+
+    def _matrix(self, node: Node) -> Matrix:
+        value = self.affine(node)
+        if not isinstance(value, Matrix):
+            raise NotChunkable(f"a value read from {self.state.name} is used as a matrix")
+        return value
+
+    def _free_matrix(self, node: Node, flipped: bool) -> Matrix:
+        """A state-free matrix (or vector, for a vector state) as terms."""
+        if not self.value_axis:
+            return Matrix(None, (), (Term(node, Value(None, number(1), ())),), flipped)
+        pairs = rank1_terms(self._inlined(node))
+        terms = [(c, a) if flipped else (a, c) for a, c in pairs]
+        return Matrix(None, (), tuple(Term(a, Value(None, c, ())) for a, c in terms), flipped)
+
+    def _inlined(self, node: Node) -> Node:
+        """The expression with its matrix-valued locals replaced by their values."""
+        if node.op == "ref" and len(node.shape) == 2:
+            return self._inlined(self.recurrence.step[int(node.attr[0])].value)  # type: ignore[arg-type]
+        if len(node.shape) < 2:
+            return node
+        return replace(node, args=tuple(self._inlined(a) for a in node.args))
+
+    def _sum(self, node: Node) -> Matrix | Value:
+        left, right = node.args
+        values = [self.affine(a) if self.depends(a) else None for a in (left, right)]
+        held = values[0] if values[0] is not None else values[1]
+        if isinstance(held, Matrix):
+            both = [
+                v if isinstance(v, Matrix) else self._free_matrix(a, held.flipped)
+                for v, a in zip(values, (left, right), strict=True)
+            ]
+            return both[0].plus(both[1].negated if node.op == "sub" else both[1])
+        if any(isinstance(v, Matrix) for v in values):
+            raise NotChunkable("a matrix is added to a vector read from the state")
+        both_values = [
+            v if isinstance(v, Value) else Value(None, a, ())
+            for v, a in zip(values, (left, right), strict=True)
+        ]
+        second = both_values[1].times(number(-1)) if node.op == "sub" else both_values[1]
+        return both_values[0].plus(second)
+
+    def _product(self, node: Node) -> Matrix | Value:
+        left, right = node.args
+        if self.depends(left) and self.depends(right):
+            raise NotChunkable(f"a product of two values that depend on {self.state.name}")
+        held, factor = (left, right) if self.depends(left) else (right, left)
+        if node.op == "div":
+            if held is right:
+                raise NotChunkable(f"a division by a value that depends on {self.state.name}")
+            factor = Node("div", (number(1), factor), (), factor.shape, node.place)
+        if held.op == "expand" or (len(held.shape) < len(node.shape)):
+            return self._expanded_outer(held, factor)
+        value = self.affine(held)
+        if not factor.shape:
+            return value.times(factor)
+        if isinstance(value, Value):
+            return value.gated(factor)
+        return self._channel(value, factor)
+
+    def _channel(self, value: Matrix, factor: Node) -> Matrix:
+        """A matrix times a vector that broadcasts over its rows or columns."""
+        if not self.value_axis:
+            return value.rows_times(factor)
+        if len(factor.shape) == 2 and factor.op != "expand":
+            inner = self._inlined(factor)
+            if inner.op != "expand":
+                raise NotChunkable("the state is scaled elementwise by a full matrix")
+            factor = inner
+        over_rows = factor.op == "expand" and factor.attr[0] == 1
+        channel = factor.args[0] if factor.op == "expand" else factor
+        over_rows = over_rows != value.flipped
+        return value.rows_times(channel) if over_rows else value.columns_times(channel)
+
+    def _expanded_outer(self, held: Node, factor: Node) -> Matrix | Value:
+        """x[:, None] * u for u read from the state: an outer product by broadcasting."""
+        if held.op == "expand" and factor.op == "expand" and held.attr != factor.attr:
+            first = held.attr[0] == 1
+            return self._outer(*((held.args[0], factor.args[0])[:: 1 if first else -1]))
+        if held.op != "expand" and factor.op == "expand" and factor.attr[0] == 1:
+            return self._outer(factor.args[0], held)
+        if held.op == "expand" and held.attr[0] == 1 and len(factor.shape) == 1:
+            return self._outer(held.args[0], factor)
+        if not held.shape and len(factor.shape) == 1:
+            value = self.affine(held)
+            if isinstance(value, Value) and not self.value_axis:
+                return Matrix(None, (), (Term(factor, value),), self.flipped)
+        raise NotChunkable(f"a value read from {self.state.name} is broadcast in no outer product")
+
+    def _outer(self, left: Node, right: Node) -> Matrix:
+        if self.depends(left) and self.depends(right):
+            raise NotChunkable(f"an outer product of two values that depend on {self.state.name}")
+        flipped = self.depends(left)
+        if flipped != self.flipped:
+            raise WrongSide("the transition acts on the other side of the state")
+        value = self.affine(left if flipped else right)
+        if not isinstance(value, Value):
+            raise NotChunkable("an outer product of a matrix")
+        return Matrix(None, (), (Term(right if flipped else left, value),), flipped)
+
+    def _matmul(self, left: Node, right: Node) -> Matrix | Value:
+        if self.depends(left) and self.depends(right):
+            raise NotChunkable(f"a product of two values that depend on {self.state.name}")
+        held = self._matrix(left if self.depends(left) else right)
+        other = right if self.depends(left) else left
+        if len(other.shape) == 2:
+            return self._square(held, other, self.depends(left))
+        if not self.value_axis:
+            return held.read(other)
+        contracts_rows = self.depends(left) == held.flipped
+        if not contracts_rows:
+            raise WrongSide("the update reads the state along its columns")
+        return held.read(other)
+
+    def _square(self, held: Matrix, other: Node, on_right: bool) -> Matrix:
+        """A square state-free matrix times the state: eye, diag and outer products."""
+        if not self.value_axis:
+            raise NotChunkable("a matrix acts on a vector state")
+        if on_right != held.flipped:
+            raise WrongSide("a matrix acts on the columns of the state")
+        result: Matrix | None = None
+        for kind, left, right in _square_parts(self._inlined(other)):
+            match kind:
+                case "scalar":
+                    part = held if is_number(left, 1) else held.times(left)
+                case "diag":
+                    part = held.rows_times(left)
+                case _:
+                    a, b = (right, left) if on_right else (left, right)
+                    part = Matrix(None, (), (Term(a, held.read(b)),), held.flipped)
+            result = part if result is None else result.plus(part)
+        if result is None:
+            raise NotChunkable("the state is multiplied by zero")
+        return result
+
+    def _summed(self, node: Node) -> Value:
+        """sum(M, axis): a read with a vector of ones."""
+        held, axis = self._matrix(node.args[0]), node.attr[0]
+        rows = held.flipped == (axis == 1) if self.value_axis else True
+        if node.op == "mean" or (axis is None and self.value_axis) or not rows:
+            raise NotChunkable(f"`{node.op}` of the state over this axis")
+        size = node.args[0].shape[int(axis or 0)]  # type: ignore[arg-type]
+        return held.read(Node("ones", (), (), (size,), node.place))
+
+    # -- reads -----------------------------------------------------------------------------
+
+    def post(self, node: Node) -> Node:
+        """The expression with every read of the state replaced by a ``read`` leaf."""
+        if not self.depends(node):
+            return node
+        if node not in self._posted:
+            self._posted[node] = self._post(node)
+        return self._posted[node]
+
+    def _post(self, node: Node) -> Node:
+        if node.op == "state":
+            raise NotChunkable(f"{self.state.name} itself is used elementwise, beyond its reads")
+        if node.op == "ref":
+            assign = self.recurrence.step[int(node.attr[0])]  # type: ignore[arg-type]
+            if assign.state and assign.name == self.state.name:
+                raise NotChunkable(f"{self.state.name} itself is an output or used elementwise")
+            return self.post(assign.value)
+        if node.op in ("matmul", "dot") and not all(self.depends(a) for a in node.args):
+            found = self._read(node)
+            if found is not None:
+                return found
+        if node.op == "sum" and self._is_matrix(node.args[0]):
+            return self._released(self._summed(node), node)
+        return replace(node, args=tuple(self.post(a) for a in node.args))
+
+    def _is_matrix(self, node: Node) -> bool:
+        """Whether a dependent expression holds the state itself rather than reads of it."""
+        if node.op == "state":
+            return node.attr[0] == self.state.name
+        if not self.depends(node) or node.op in ("matmul", "dot", "sum"):
+            return False
+        if node.op == "ref":
+            assign = self.recurrence.step[int(node.attr[0])]  # type: ignore[arg-type]
+            own = assign.state and assign.name == self.state.name
+            return own or self._is_matrix(assign.value)
+        return any(self._is_matrix(a) for a in node.args)
+
+    def _read(self, node: Node) -> Node | None:
+        """The read leaf (and state-free rest) of a product of the state with a vector."""
+        left, right = node.args
+        on_left = self.depends(left)
+        held_node, other = (left, right) if on_left else (right, left)
+        if not self._is_matrix(held_node):
+            return None
+        if len(other.shape) != 1:
+            raise NotChunkable("the state is read by a matrix; read it by vectors")
+        held = self._matrix(held_node)
+        if self.value_axis and on_left != held.flipped:
+            return self._column_read(held, other, node)
+        return self._released(held.read(other), node)
+
+    def _released(self, value: Value, node: Node) -> Node:
+        """A Value as a state-free expression over read leaves."""
+        value = value.spread()
+        total = value.const
+        for part in value.reads:
+            factor, scale = self._static_factor(part.scale)
+            q = resolve(reduce(times, scale, part.b), self.recurrence)
+            leaf = self._leaf(Read(q, part.base, False, factor, node.place), node)
+            leaf = times(part.coef, leaf) if part.coef is not None else leaf
+            total = leaf if total is None else Node("add", (total, leaf), (), node.shape, node.place)
+        if total is None:
+            return Node("zeros", (), (), node.shape, node.place)
+        return total
+
+    def _static_factor(self, scale: tuple[Node, ...]) -> tuple[Node | None, list[Node]]:
+        """The product of the factors that no token changes, and the other factors."""
+        static = [f for f in scale if not f.shape and _is_static(f)]
+        rest = [f for f in scale if f not in static]
+        return (reduce(times, static) if static else None), rest
+
+    def _column_read(self, held: Matrix, c: Node, node: Node) -> Node:
+        """S c as a leaf, with the state-free part of what is read."""
+        total: Node | None = None
+        if held.base is not None:
+            factor, rest = self._static_factor(held.scale)
+            read = Read(resolve(c, self.recurrence), held.base, True, factor, node.place)
+            total = reduce(times, rest, self._leaf(read, node))
+        for term in held.terms:
+            if term.z.reads or term.z.const is None:
+                raise NotChunkable("a column read of an erased value before it is written")
+            z = times(term.z.factor, term.z.const) if term.z.factor else term.z.const
+            part = times(Node("dot", (z, c), (), (), node.place), term.a)
+            total = part if total is None else Node("add", (total, part), (), node.shape, node.place)
+        if total is None:
+            raise NotChunkable("a read of nothing")
+        return total
+
+    def _leaf(self, read: Read, node: Node) -> Node:
+        same = [i for i, r in enumerate(self.reads) if replace(r, place=read.place) == read]
+        if not same:
+            self.reads.append(read)
+        index = same[0] if same else len(self.reads) - 1
+        return Node("read", (), (self.number, index), node.shape, node.place)
+
+
+def _plus(a: Node, b: Node) -> Node:
+    return Node("add", (a, b), (), a.shape, a.place)
+
+
+def _is_static(node: Node) -> bool:
+    return all(n.op in _STATIC for n in node.walk())
+
+
+def _log_high(factor: Node, reader: GroupReader) -> float:
+    """The upper end of the log of a factor given as itself: 0 for a factor proved <= 1."""
+    return 0.0 if enclose(factor, reader.recurrence)[1] <= 1 else float("inf")
+
+
+def _square_parts(node: Node) -> list[tuple[str, Node, Node]]:
+    """A square matrix as scalars times the identity, diagonals and outer products."""
+    one = number(1)
+    match node.op:
+        case "eye":
+            return [("scalar", one, one)]
+        case "diag":
+            return [("diag", node.args[0], one)]
+        case "neg":
+            return [(k, neg(x), y) for k, x, y in _square_parts(node.args[0])]
+        case "add" | "sub":
+            right = _square_parts(node.args[1])
+            if node.op == "sub":
+                right = [(k, neg(x), y) for k, x, y in right]
+            return _square_parts(node.args[0]) + right
+        case "transpose":
+            flip = [(k, y, x) if k == "outer" else (k, x, y) for k, x, y in _square_parts(node.args[0])]
+            return flip
+        case "mul":
+            for s, m in (node.args, node.args[::-1]):
+                if not s.shape and m.shape == node.shape:
+                    return [(k, times(s, x), y) for k, x, y in _square_parts(m)]
+    return [("outer", a, c) for a, c in rank1_terms(node)]

@@ -1,0 +1,51 @@
+"""Names of tiles in emitted text: from the derivation where they have one, else their kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lincodegen.program.ir import Graph, Tile, is_dot
+
+_KINDS = {
+    "decay": "decay",
+    "add": "sum",
+    "reduce": "total",
+    "broadcast": "spread",
+    "running": "later",
+    "inverse": "inverse",
+    "scale": "scaled",
+    "factor": "scaled",
+}
+
+
+@dataclass(slots=True)
+class Names:
+    """Hands out one identifier a tile; ``taken`` are identifiers of other things."""
+
+    graph: Graph
+    taken: set[str] = field(default_factory=set)
+    given: dict[int, str] = field(default_factory=dict)
+
+    def of(self, tile: Tile) -> str:
+        """The identifier of a tile."""
+        if tile.id not in self.given:
+            self.given[tile.id] = self._fresh(self.graph.names.get(tile.id) or _kind(tile))
+        return self.given[tile.id]
+
+    def _fresh(self, base: str) -> str:
+        name, count = base, 1
+        while name in self.taken:
+            count += 1
+            name = f"{base}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def _kind(tile: Tile) -> str:
+    kind = _KINDS.get(tile.op, "product")
+    if tile.op == "contract":
+        kind = "gram" if "k" not in tile.axes else "rows"
+    elif is_dot(tile):
+        kind = "dot"
+    axes = "".join(a.replace("'", "") if len(a) < 4 else a for a in tile.axes)
+    return f"{kind}_{axes}" if axes else kind

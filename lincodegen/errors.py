@@ -1,0 +1,43 @@
+"""Errors that users see: place, what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class LincodegenError(Exception):
+    """Base of every error that lincodegen raises on purpose."""
+
+
+class SpecError(LincodegenError):
+    """One or more mistakes in a spec file, each with its place."""
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n\n".join(self.problems))
+
+
+class DerivationError(LincodegenError):
+    """The proof of a derived form failed; names the equation."""
+
+
+class NotChunkable(LincodegenError):
+    """A step, or a group of its states, has no exact chunked form; says which line and why."""
+
+
+class ScheduleError(LincodegenError):
+    """No cut into kernels exists for a program."""
+
+
+class EmitError(LincodegenError):
+    """Emitted text failed its own checks, or a file may not be written."""
+
+
+class VerificationError(LincodegenError):
+    """An op disagrees with its recurrence."""
+
+
+class TuningError(LincodegenError):
+    """No legal configuration for a device."""
+
+
+class InternalError(LincodegenError):
+    """This is a bug in lincodegen."""

@@ -1,0 +1,293 @@
+"""Chunked rows, two-part clocks and decayed contractions of the generated PyTorch forms.
+
+Layout: [N, B * H, R, D], chunks first; R = chunk_size * slots rows of a chunk, token-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LOG2_E = 1.4426950408889634
+SUB_ROWS = 16
+
+
+def to_rows(x: Tensor, chunk_size: int, heads: int, slots: int, dims: int) -> Tensor:
+    """[B, T, Hx, (slots,) *dims] as [N, B * H, chunk_size * slots, *dims], zeros past T.
+
+    Zeros are neutral: no write, no erase, log decay 0. Hx divides ``heads``.
+    """
+    batch, length, own = x.shape[:3]
+    shape = x.shape[x.dim() - dims :]
+    x = x.reshape(batch, length, own, slots, *shape)
+    if own != heads:
+        x = x.repeat_interleave(heads // own, 2)
+    pad = -length % chunk_size
+    if pad:
+        x = torch.cat([x, x.new_zeros(batch, pad, *x.shape[2:])], 1)
+    x = x.reshape(batch, -1, chunk_size, heads, slots, *shape)
+    x = x.permute(1, 0, 3, 2, 4, *range(5, 5 + dims))
+    return x.reshape(x.shape[0], batch * heads, chunk_size * slots, *shape).contiguous()
+
+
+def from_rows(x: Tensor, batch: int, length: int, slots: int) -> Tensor:
+    """The inverse of ``to_rows`` for as many heads: [B, T, H, (slots,) *dims]."""
+    chunks, both, rows = x.shape[:3]
+    heads, shape = both // batch, x.shape[3:]
+    x = x.reshape(chunks, batch, heads, rows // slots, slots, *shape)
+    x = x.permute(1, 0, 3, 2, 4, *range(5, 5 + len(shape)))
+    x = x.reshape(batch, -1, heads, slots, *shape)[:, :length]
+    return x.reshape(batch, length, heads, *((slots,) if slots > 1 else ()), *shape).contiguous()
+
+
+class Clock(NamedTuple):
+    """Cumulative log2 decay at points: a whole part, exact, and a small rest."""
+
+    whole: Tensor
+    rest: Tensor
+
+    def at(self, index: object) -> Clock:
+        """The clock at some of the points."""
+        return Clock(self.whole[index], self.rest[index])
+
+
+def log2_parts(log_decay: Tensor) -> Clock:
+    """g log2 e, clamped where its power of two is zero, as whole numbers and rests.
+
+    Differences of sums of the whole parts are exact, those of the rests small: a hard gate
+    costs its neighbours no digit, and -inf becomes an exact zero. NaN stays NaN.
+    """
+    least = -2048.0 if log_decay.dtype == torch.float64 else -256.0
+    scaled = torch.maximum(log_decay * LOG2_E, log_decay.new_tensor(least))
+    whole = scaled.round()
+    return Clock(whole, scaled - whole)
+
+
+def row_clock(logs: Sequence[Tensor], passed: Sequence[int], rows_axis: int) -> Clock:
+    """The clock at every row; ``passed[slot]`` decays of its own token lie before a row.
+
+    logs: [..., C] or [..., C, K], ``rows_axis`` counted from the end.
+    """
+    parts = [log2_parts(g) for g in logs]
+    result = []
+    for which in (0, 1):
+        values = [p[which] for p in parts]
+        total = torch.stack(values).sum(0) if len(values) > 1 else values[0]
+        before = _before(total, rows_axis)
+        slots = []
+        for count in passed:
+            point = before
+            for value in values[:count]:
+                point = point + value
+            slots.append(point)
+        result.append(_interleaved(slots, rows_axis))
+    return Clock(result[0], result[1])
+
+
+def _before(total: Tensor, axis: int) -> Tensor:
+    """The exclusive running sum without a subtraction."""
+    axis = total.dim() + axis
+    shifted = torch.cat([torch.zeros_like(total.narrow(axis, 0, 1)), total], axis)
+    return shifted.narrow(axis, 0, total.shape[axis]).cumsum(axis)
+
+
+def _interleaved(slots: list[Tensor], axis: int) -> Tensor:
+    if len(slots) == 1:
+        return slots[0]
+    axis = slots[0].dim() + axis
+    return torch.stack(slots, axis + 1).flatten(axis, axis + 1)
+
+
+def end_clock(logs: Sequence[Tensor], rows_axis: int) -> Clock:
+    """The clock at the end of the chunk."""
+    parts = [log2_parts(g) for g in logs]
+    whole = sum(p.whole.sum(rows_axis) for p in parts)
+    rest = sum(p.rest.sum(rows_axis) for p in parts)
+    return Clock(whole, rest)  # type: ignore[arg-type]
+
+
+def span(to: Clock, origin: Clock | None) -> Tensor:
+    """The decay between two points; None is the chunk's start."""
+    if origin is None:
+        return torch.exp2(to.whole + to.rest)
+    return torch.exp2((to.whole - origin.whole) + (to.rest - origin.rest))
+
+
+def pair_span(to: Clock, origin: Clock, visible: Tensor) -> Tensor:
+    """[..., R, C] decays between rows and columns; 0 where the write is not visible."""
+    whole = to.whole[..., :, None] - origin.whole[..., None, :]
+    rest = to.rest[..., :, None] - origin.rest[..., None, :]
+    return torch.exp2((whole + rest).masked_fill_(~visible, float("-inf")))
+
+
+def visibility(tokens: int, reads: Sequence[int], writes: Sequence[int], like: Tensor) -> Tensor:
+    """[R, C]: whether the write of a column lies before the read of a row."""
+    token = torch.arange(tokens, device=like.device)
+    row, column = token.repeat_interleave(len(reads)), token.repeat_interleave(len(writes))
+    read = torch.tensor(reads, device=like.device).repeat(tokens)
+    write = torch.tensor(writes, device=like.device).repeat(tokens)
+    earlier = column[None, :] < row[:, None]
+    return earlier | ((column[None, :] == row[:, None]) & (write[None, :] < read[:, None]))
+
+
+class Blocks(NamedTuple):
+    """Sub-chunks of whole tokens: at most 16 rows on either axis."""
+
+    rows: int
+    columns: int
+    count: int
+
+
+def sub_blocks(rows: int, columns: int, tokens: int) -> Blocks:
+    """The sub-chunks of a pair of row axes."""
+    per_token = max(rows, columns) // tokens
+    size = max(1, min(tokens, SUB_ROWS // per_token))
+    while tokens % size:
+        size -= 1
+    return Blocks(rows // tokens * size, columns // tokens * size, tokens // size)
+
+
+class ChannelSpan(NamedTuple):
+    """The decays per key channel between a row axis and a column axis of a chunk.
+
+    Off-diagonal sub-chunks take the first reading point of their rows as reference, so that
+    both factors are at most 1; diagonal ones are computed pairwise, exactly.
+    """
+
+    to: Clock
+    origin: Clock
+    visible: Tensor
+    tokens: int
+
+    def _blocks(self) -> Blocks:
+        return sub_blocks(self.to.whole.shape[-2], self.origin.whole.shape[-2], self.tokens)
+
+    def _reference(self, block: int, size: int) -> Clock:
+        own = slice(block * size, (block + 1) * size)
+        whole = self.to.whole[..., own, :]
+        lead = (whole + self.to.rest[..., own, :]).argmax(-2, keepdim=True)
+        return Clock(
+            torch.gather(whole, -2, lead),
+            torch.gather(self.to.rest[..., own, :], -2, lead),
+        )
+
+    def _diagonal(self, blocks: Blocks) -> Tensor:
+        """[..., count, r, c, K] decays inside the diagonal sub-chunks."""
+        shape = self.to.whole.shape[:-2]
+        width = self.to.whole.shape[-1]
+        difference = 0
+        for to, origin in zip(self.to, self.origin, strict=True):
+            row = to.reshape(*shape, blocks.count, blocks.rows, 1, width)
+            column = origin.reshape(*shape, blocks.count, 1, blocks.columns, width)
+            difference = difference + (row - column)
+        seen = self.visible.reshape(blocks.count, blocks.rows, blocks.count, blocks.columns)
+        own = torch.arange(blocks.count, device=seen.device)
+        hidden = ~seen[own, :, own, :][..., None]
+        return torch.exp2(difference.masked_fill_(hidden, float("-inf")))
+
+    def gram(self, x: Tensor, y: Tensor) -> Tensor:
+        """[..., R, C]: sum_k x y decay, 0 where the write is not visible."""
+        blocks = self._blocks()
+        r, c, n = blocks.rows, blocks.columns, blocks.count
+        out = x.new_zeros(*x.shape[:-1], y.shape[-2])
+        for i in range(1, n):
+            ref = self._reference(i, r)
+            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
+            left = x[..., rows, :] * span(self.to.at((..., rows, slice(None))), ref)
+            right = y[..., before, :] * span(ref, self.origin.at((..., before, slice(None))))
+            out[..., rows, before] = left @ right.mT
+        decay = self._diagonal(blocks)
+        left = x.reshape(*x.shape[:-2], n, r, 1, -1)
+        right = y.reshape(*y.shape[:-2], n, 1, c, -1)
+        inner = ((decay * left) * right).sum(-1)
+        for i in range(n):
+            out[..., i * r : (i + 1) * r, i * c : (i + 1) * c] = inner[..., i, :, :]
+        return out
+
+    def rows(self, weight: Tensor, y: Tensor) -> Tensor:
+        """[..., R, K]: sum over columns of W y decay."""
+        blocks = self._blocks()
+        r, c, n = blocks.rows, blocks.columns, blocks.count
+        inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
+        right = y.reshape(*y.shape[:-2], n, 1, c, -1)
+        out = (inner * right).sum(-2).reshape(*y.shape[:-2], n * r, y.shape[-1])
+        for i in range(1, n):
+            ref = self._reference(i, r)
+            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
+            right = y[..., before, :] * span(ref, self.origin.at((..., before, slice(None))))
+            part = weight[..., rows, before] @ right
+            out[..., rows, :] += part * span(self.to.at((..., rows, slice(None))), ref)
+        return out
+
+    def columns(self, weight: Tensor, x: Tensor) -> Tensor:
+        """[..., C, K]: sum over rows of W x decay."""
+        blocks = self._blocks()
+        r, c, n = blocks.rows, blocks.columns, blocks.count
+        inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
+        left = x.reshape(*x.shape[:-2], n, r, 1, -1)
+        out = (inner * left).sum(-3).reshape(*x.shape[:-2], n * c, x.shape[-1])
+        for i in range(1, n):
+            ref = self._reference(i, r)
+            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
+            left = x[..., rows, :] * span(self.to.at((..., rows, slice(None))), ref)
+            part = weight[..., rows, before].mT @ left
+            out[..., before, :] += part * span(ref, self.origin.at((..., before, slice(None))))
+        return out
+
+    def _weights(self, weight: Tensor, blocks: Blocks) -> Tensor:
+        """[..., count, r, c]: the diagonal sub-chunks of W."""
+        r, c, n = blocks.rows, blocks.columns, blocks.count
+        own = torch.arange(n, device=weight.device)
+        split = weight.reshape(*weight.shape[:-2], n, r, n, c)
+        return split.movedim(-2, -3)[..., own, own, :, :]
+
+
+def unit_lower_inverse(matrix: Tensor) -> Tensor:
+    """(I - N)^{-1} of strictly lower triangular N, [..., R, R], by substitution."""
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.solve_triangular(eye - matrix, eye, upper=False, unitriangular=True)
+
+
+def running_sum(
+    parts: Sequence[tuple[Tensor, Sequence[int] | None, int]], slot: int, tokens: int, channel: bool
+) -> Tensor:
+    """The gradient of log decay ``slot`` of each token from sums at points.
+
+    Each part is (values, decays passed a slot of its rows or None for the chunk's end,
+    sign); a value at a point goes to every log decay that lies before the point.
+    """
+    axis = -2 if channel else -1
+    total: Tensor | None = None
+    for values, passed, sign in parts:
+        if passed is None:
+            part = values.unsqueeze(axis).expand(*_with_tokens(values, axis, tokens))
+        else:
+            part = _before_points(values, passed, slot, axis)
+        part = part if sign > 0 else -part
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("a running sum of no parts")
+    return total
+
+
+def _with_tokens(values: Tensor, axis: int, tokens: int) -> list[int]:
+    shape = list(values.shape)
+    shape.insert(len(shape) + axis + 1, tokens)
+    return shape
+
+
+def _before_points(values: Tensor, passed: Sequence[int], slot: int, axis: int) -> Tensor:
+    """Sums over the rows of later tokens, and of those of the own token past the decay."""
+    axis = values.dim() + axis
+    split = values.unflatten(axis, (-1, len(passed)))
+    token = split.sum(axis + 1)
+    flipped = token.flip(axis)
+    later = torch.cat([torch.zeros_like(flipped.narrow(axis, 0, 1)), flipped], axis)
+    later = later.narrow(axis, 0, token.shape[axis]).cumsum(axis).flip(axis)
+    own = [split.select(axis + 1, j) for j, p in enumerate(passed) if p > slot]
+    for value in own:
+        later = later + value
+    return later

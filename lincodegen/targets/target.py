@@ -1,0 +1,84 @@
+"""The architectures that are listed, each in a TOML file beside this module."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from lincodegen.errors import TuningError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One GPU architecture, with the figures of a usual device of it.
+
+    "Multiprocessor" stands for AMD's compute unit, "warp" for its wavefront, "shared memory"
+    for its local data share, "block" for its work group.
+
+    Attributes:
+        name: ``sm_90`` or ``gfx942``.
+        backend: Triton's name of the compiler, ``cuda`` or ``hip``.
+        arch: Triton's name of the architecture within it, ``90`` or ``gfx942``.
+        device: the device that the figures belong to.
+        matrix_unit: ``mma.sync``, ``wgmma``, ``tcgen05`` or ``mfma``.
+        shared_per_block: most bytes that one program may use.
+        registers_per_multiprocessor: 32-bit registers.
+        memory_bandwidth: bytes per second.
+        peak_bf16: dense bfloat16 FLOP per second, float32 accumulation.
+        l2_bytes: second-level cache.
+    """
+
+    name: str
+    backend: str
+    arch: str
+    device: str
+    matrix_unit: str
+    warp_size: int
+    multiprocessors: int
+    shared_per_block: int
+    shared_per_multiprocessor: int
+    registers_per_multiprocessor: int
+    max_registers_per_thread: int
+    max_threads_per_multiprocessor: int
+    memory_bandwidth: float
+    peak_bf16: float
+    l2_bytes: int
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Compute capability (major, minor) of an NVIDIA GPU, else None."""
+        if self.backend != "cuda":
+            return None
+        major, minor = divmod(int(self.arch), 10)
+        return major, minor
+
+    @property
+    def ridge(self) -> float:
+        """FLOP per byte from which on a bfloat16 kernel is bound by arithmetic."""
+        return self.peak_bf16 / self.memory_bandwidth
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the architectures with a data file, sorted."""
+    names = (entry.name for entry in resources.files(__package__).iterdir())
+    return tuple(
+        sorted(
+            name.removesuffix(".toml")
+            for name in names
+            if name.endswith(".toml") and name.startswith(("sm_", "gfx"))
+        )
+    )
+
+
+@cache
+def load_target(name: str) -> Target:
+    """The target ``name``; `TuningError` if no file lists it."""
+    if name not in list_targets():
+        raise TuningError(
+            f"No target is called {name!r}; the listed ones are {', '.join(list_targets())}. "
+            "For a GPU that is not listed use the figures of its driver (from_device)."
+        )
+    text = resources.files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return Target(name=name, **tomllib.loads(text))
