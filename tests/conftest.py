@@ -30,10 +30,7 @@ settings.load_profile("reproducible")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("TRITON_INTERPRET") != "1" or not importlib.util.find_spec("triton"):
-        return
-    testing = importlib.util.find_spec("lincodegen.testing")
-    if testing is not None and testing.origin is not None:
+    if os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton"):
         from lincodegen.testing import install_interpreter_fixes
 
         install_interpreter_fixes()

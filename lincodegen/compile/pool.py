@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lincodegen.compile.job import CompileJob, Resources
@@ -106,16 +107,19 @@ class _Worker:
             try:
                 result = self._compile(job)
             except (OSError, ValueError) as error:
-                self._kill()
+                self._discard()
                 text = f"the compiling process failed: {type(error).__name__}: {error}"
                 result = Resources.failure(job, text, time.perf_counter() - start)
             done.put((index, result))
-        self._kill()
+        self._discard()
+        self._log.close()
 
     def close(self) -> None:
-        """Kills the child; `serve` then ends."""
+        """Kills the child from another thread; `serve` then ends and tidies up."""
         self._closed.set()
-        self._kill()
+        with self._lock:
+            if self._process is not None:
+                _kill_group(self._process)
 
     def _compile(self, job: CompileJob) -> Resources:
         process = self._process or self._start()
@@ -127,11 +131,11 @@ class _Worker:
         line = _read_line(process, self._timeout_s)
         seconds = time.perf_counter() - start
         if line is None:
-            self._kill()
+            self._discard()
             return Resources.failure(job, f"no kernel after {self._timeout_s:g} s", seconds)
         if not line:
             status = process.wait()
-            self._kill()
+            self._discard()
             return Resources.failure(job, f"{_death(status)}. {self._last_words()}", seconds)
         return Resources(**json.loads(line))
 
@@ -151,28 +155,33 @@ class _Worker:
         with self._lock:
             self._process = process
         if self._closed.is_set():
-            self._kill()
+            raise ChildProcessError("the pool was closed")
         if not _read_line(process, _START_SECONDS):
             raise ChildProcessError(f"it did not start. {self._last_words()}")
         return process
 
-    def _kill(self) -> None:
+    def _discard(self) -> None:
         with self._lock:
             process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+            if process is None:
+                return
+            _kill_group(process)
+            process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                # a broken pipe may still hold what was never read
+                with suppress(OSError):
+                    pipe.close()
 
     def _last_words(self) -> str:
         self._log.seek(0)
         return self._log.read()[-_LAST_WORDS:].decode(errors="replace").strip()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """The child and what it started, such as an assembler that does not end."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _death(status: int) -> str:

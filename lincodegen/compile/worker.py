@@ -94,7 +94,7 @@ def compile_job(job: CompileJob) -> Resources:
     )
 
 
-def _value(name: str, value: Argument) -> Any:
+def _value(name: str, value: Argument) -> Argument | MockTensor:
     if not isinstance(value, str):
         return value
     pointee = _POINTEES.get(value.removeprefix("*"))

@@ -83,6 +83,8 @@ class _Printer:
     indent: int = 4
     clocks: dict[tuple[object, ...], str] = field(default_factory=dict)
     visible: dict[tuple[object, ...], str] = field(default_factory=dict)
+    loop_names: dict[int, str] = field(default_factory=dict)
+    spans: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         taken = {"chunk_size", "batch", "length", "heads", "i", "num_chunks", "torch", "S", "dS"}
@@ -113,7 +115,7 @@ class _Printer:
         self._clocks([*cut.before, *cut.inside, *cut.after])
         self._statements(cut.before)
         self._loop(cut, program.carry, program.next_state, ("state", "S"), False, cut.after, saved)
-        self._statements(cut.after)
+        self._statements((*cut.inside, *cut.after))
         outputs = [self._from_rows(t, 1) for t in program.outputs]
         keep = ", ".join(self._value(t, 0) for t in (program.carry, *saved))
         state = "S.unflatten(0, (batch, heads))"
@@ -130,6 +132,9 @@ class _Printer:
         outs = [f"d_out{j}" for j in range(len(program.d_outputs))]
         for name, tile in zip(outs, program.d_outputs, strict=True):
             self.names.given[tile.id] = name
+        for tile in known:
+            self.names.of(tile)
+            self.done.add(tile.id)
         args = ["saved", *_operand_names(program), *(s.name for s in program.scalars), *outs, "d_state"]
         self._line(f"def backward{suffix}({', '.join(args)}, chunk_size):", 0)
         self._line('"""Gradients of the operands, in their order, and of the initial state."""')
@@ -140,7 +145,7 @@ class _Printer:
         self._clocks([*cut.before, *cut.inside, *cut.after])
         self._statements(cut.before)
         self._loop(cut, program.d_state, program.d_carry, ("d_state", "dS"), True, cut.after, ())
-        self._statements(cut.after)
+        self._statements((*cut.inside, *cut.after))
         found = {leaf.id: g for leaf, g in program.gradients}
         results = []
         for tile, operand in program.operands:
@@ -267,7 +272,8 @@ class _Printer:
         later |= {strip(t).id for t in self.program.outputs} | {
             strip(g).id for _, g in self.program.gradients
         }
-        kept = [t for t in cut.inside if t.id in later and t.op != "rename" and t is not update]
+        later |= {strip(a).id for t in cut.inside if not is_dot(t) for a in t.args}
+        kept = [t for t in cut.inside if t.id in later and is_dot(t) and t is not update]
         keep_carry = carry is self.program.carry or carry.id in later
         first = _operand_names(self.program)[0]
         self._line(f"{name} = {source}.flatten(0, 1)")
@@ -283,10 +289,10 @@ class _Printer:
             self._line(f"{carry_list}.append({name})")
         self.stacked = {t.id for t in (*cut.before,)} | before
         self.done.add(carry.id)
-        self.names_in_loop = {carry.id: name}  # type: ignore[attr-defined]
+        self.loop_names = {carry.id: name}
         self._statements(tuple(t for t in cut.inside if t is not update), kept)
         self._line(f"{name} = {self._text(update)[0]}")
-        self.done.add(update.id)
+        self.done = before | {carry.id, update.id} | {t.id for t in kept}
         self.indent, self.place = 4, "after"
         if not keep_carry and not kept:
             return
@@ -304,11 +310,23 @@ class _Printer:
                 continue
             if self._deserves(tile) or tile.id in keep:
                 text = self._text(tile)[0]
+                self.done.add(tile.id)
+                if self._known_span(tile, text):
+                    continue
                 name = self.names.of(tile)
                 self._line(f"{name} = {text}")
-                self.done.add(tile.id)
                 if tile.id in keep:
                     self._line(f"{name}_chunks.append({name})")
+
+    def _known_span(self, tile: Tile, text: str) -> bool:
+        """Whether another tile already holds this decay: points with one clock share it."""
+        if tile.op != "decay" or tile.id in self.names.given:
+            return False
+        if text in self.spans:
+            self.names.given[tile.id] = self.spans[text]
+            return True
+        self.spans[text] = self.names.of(tile)
+        return False
 
     def _deserves(self, tile: Tile) -> bool:
         if tile.op in ("carry", "cotangent", "load", "log_decay"):
@@ -321,7 +339,7 @@ class _Printer:
         """A tile as an operand of precedence ``level``: its name, or its text."""
         tile = strip(tile)
         if tile.id in self.done or tile.op in ("carry", "cotangent", "load", "log_decay"):
-            name = getattr(self, "names_in_loop", {}).get(tile.id) if self.place == "inside" else None
+            name = self.loop_names.get(tile.id) if self.place == "inside" else None
             if name:
                 return name
             name = self.names.of(tile)
@@ -427,8 +445,8 @@ class _Printer:
             row, column = tile.axes
             left, right = (x, y) if row in x.axes else (y, x)
             if column in right.axes and row not in right.axes:
-                a = self._aligned(left, (row, over[0]))
-                b = self._aligned(right, (over[0], column))
+                a = self._aligned(left, (row, over[0]), 2)
+                b = self._aligned(right, (over[0], column), 2)
                 return f"{a} @ {b}", 1
         axes = (*tile.axes, *over)
         if all(set(t.axes) == set(axes) for t in (x, y)):

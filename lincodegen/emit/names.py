@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lincodegen.program.ir import Graph, Tile, is_dot
+from lincodegen.program.ir import Graph, Tile, is_dot, strip
 
 _KINDS = {
     "decay": "decay",
@@ -25,12 +25,24 @@ class Names:
     graph: Graph
     taken: set[str] = field(default_factory=set)
     given: dict[int, str] = field(default_factory=dict)
+    short: bool = False
 
     def of(self, tile: Tile) -> str:
         """The identifier of a tile."""
         if tile.id not in self.given:
-            self.given[tile.id] = self._fresh(self.graph.names.get(tile.id) or _kind(tile))
+            self.given[tile.id] = self._fresh(self._wish(tile))
         return self.given[tile.id]
+
+    def _wish(self, tile: Tile) -> str:
+        """The name in the derivation, a product's operands, or the tile's kind."""
+        name = self.graph.names.get(tile.id)
+        if name is not None:
+            return _brief(name) if self.short else name
+        if tile.op == "ein" and is_dot(tile):
+            parts = [self.graph.names.get(strip(a).id) for a in tile.args]
+            if all(parts):
+                return "_".join(_brief(str(part)) for part in parts)
+        return _kind(tile)
 
     def _fresh(self, base: str) -> str:
         name, count = base, 1
@@ -39,6 +51,12 @@ class Names:
             name = f"{base}_{count}"
         self.taken.add(name)
         return name
+
+
+def _brief(name: str) -> str:
+    """N for N_mm, h for the state and dh for its cotangent."""
+    known = {"S_0": "h", "dS_end": "dh", "S_end": "h_end", "dS_0": "dh_next"}
+    return known.get(name, name.split("_")[0] + ("T" if name.endswith("T") else ""))
 
 
 def _kind(tile: Tile) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from lincodegen.spec.dims import Dim
 
 WIDTH = 100
+TERNARY, COMPARISON, SUM, PRODUCT, SIGN, POWER, ATOM = range(7)
+"""How strongly Python text binds."""
+Text: TypeAlias = tuple[str, int]
+"""An expression's text and how strongly it binds."""
 _SIMPLE = re.compile(r"[A-Za-z_][\w.]*|\d[\d.]*(e-?\d+)?")
 
 
@@ -67,3 +72,31 @@ def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str
         return f"{indent}{head}\n{inner}\n{indent}{tail}"
     rows = "".join(f"{indent}    {item},\n" for item in items)
     return f"{indent}{head}\n{rows}{indent}{tail}"
+
+
+def at_least(text: Text, precedence: int) -> str:
+    """Text that binds as ``precedence`` does, bracketed where it binds weaker."""
+    return text[0] if text[1] >= precedence else f"({text[0]})"
+
+
+def result_text(results: Sequence[str], indent: str = "    ") -> str:
+    """A return statement, one result a line where they do not fit on one."""
+    line = f"{indent}return {', '.join(results)}"
+    if len(line) <= WIDTH or len(results) == 1:
+        return line
+    rows = "".join(f"{indent}    {result},\n" for result in results)
+    return f"{indent}return (\n{rows}{indent})"
+
+
+def assignment_text(targets: Sequence[str], function: str, args: Sequence[str], indent: str) -> str:
+    """``targets = function(args)``, broken where it does not fit on one line."""
+    left = f"{', '.join(targets)} = {function}("
+    if len(indent + left) <= WIDTH:
+        return wrapped(left, args, ")", indent)
+    rows = "".join(f"{indent}    {target},\n" for target in targets)
+    return f"{indent}(\n{rows}" + wrapped(f") = {function}(", args, ")", indent)
+
+
+def words(text: str) -> frozenset[str]:
+    """The names that occur in a text, attributes left out."""
+    return frozenset(re.findall(r"(?<![.\w])[A-Za-z_]\w*", text))

@@ -64,3 +64,9 @@ def subscript_text(items: list[str]) -> str:
         items = items[1:]
     return f"[..., {', '.join(items)}]" if items else ""
 
+
+def scalar_below(node: Node) -> Node:
+    """A Python number behind the axes that broadcasting would give it."""
+    while node.op in {"expand", "broadcast", "squeeze"}:
+        node = node.args[0]
+    return node

@@ -7,15 +7,15 @@ token shape, so the printer puts the axes in: ``beta[..., None] * k``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from lincodegen.emit.token_python import WIDTH, wrapped
+from lincodegen.emit.token_python import WIDTH, result_text, words, wrapped
 from lincodegen.emit.token_torch_expression import TorchExpressions
 from lincodegen.errors import EmitError
-from lincodegen.program.token import Argument, Kind, Statement, TokenProgram, opened_norms
+from lincodegen.program.token import Kind, Statement, TokenProgram, opened_norms
 from lincodegen.program.token_split import split_statements
-from lincodegen.spec.dims import Dim
-from lincodegen.spec.step import Node
+from lincodegen.spec.step import Node, Shape
 
 _TAKEN = frozenset({"F", "Tensor", "math", "torch", "float", "max", "min", "abs"})
 
@@ -32,38 +32,42 @@ def print_torch_function(name: str, program: TokenProgram, doc: str) -> str:
         program: what it computes.
         doc: its docstring, one line or several without indent.
     """
-    program = _renamed(opened_norms(program))
-    text = TorchExpressions(program)
-    program = split_statements(program, lambda s: len(_line(text, s)) <= WIDTH)
-    body = [_line(text, statement) for statement in program.statements]
-    results = [text.print(output.value) for output in program.outputs]
-    sizes = _size_lines(program)
-    return "\n".join(
-        [
-            _signature(name, program),
-            *_docstring(doc),
-            *(f"    {size} = {definition}" for size, definition in sizes.items()),
-            *body,
-            _result_line(results),
-            "",
-        ]
-    )
+    printed = _printed(program)
+    known = _derived_sizes(printed.program)
+    sizes = [f"    {n} = {known[n]}" for n in program.sizes if n in printed.sizes and n in known]
+    head = _signature(name, printed.program, size_arguments(program))
+    return "\n".join([head, *_docstring(doc), *sizes, *printed.body, ""])
 
 
 def size_arguments(program: TokenProgram) -> tuple[str, ...]:
     """Dimensions that the program's text needs and that no argument's shape shows."""
-    known = _derived_sizes(program)
-    return tuple(name for name in program.sizes if name in used_sizes(program) - set(known))
+    used = _printed(program).sizes - set(_derived_sizes(program))
+    return tuple(name for name in program.sizes if name in used)
 
 
-def used_sizes(program: TokenProgram) -> set[str]:
-    """Dimensions whose number the program's text needs."""
-    used: set[str] = set()
-    for root in (*(s.value for s in program.statements), *(o.value for o in program.outputs)):
-        for node in root.walk():
-            for dim in _printed_dims(node, program):
-                used |= dim.names
-    return used
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """A program as it is printed, its lines, and the dimensions that occur in them."""
+
+    program: TokenProgram
+    body: tuple[str, ...]
+    sizes: frozenset[str]
+
+
+def _printed(program: TokenProgram) -> _Printed:
+    program = _renamed(opened_norms(program))
+    text = TorchExpressions(program)
+    program = split_statements(program, lambda s: len(_line(text, s, program)) <= WIDTH)
+    body = [_line(text, statement, program) for statement in program.statements]
+    if not (program.statements and _is_result(program.statements[-1], program)):
+        body.append(result_text([text.print(output.value) for output in program.outputs]))
+    return _Printed(program, tuple(body), words("\n".join(body)) & set(program.sizes))
+
+
+def _is_result(statement: Statement, program: TokenProgram) -> bool:
+    """Whether a statement is the only output and the last to be computed."""
+    last = program.statements[-1].name == statement.name
+    return last and [o.value.attr for o in program.outputs] == [(statement.name,)]
 
 
 def torch_imports(text: str) -> str:
@@ -75,53 +79,33 @@ def torch_imports(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _printed_dims(node: Node, program: TokenProgram) -> tuple[Dim, ...]:
-    match node.op:
-        case "size":
-            return tuple(d for d in node.attr if isinstance(d, Dim))
-        case "slice":
-            return tuple(d for d in node.attr if isinstance(d, Dim) and d != node.args[0].shape[0])
-        case "unslice" | "unindex":
-            return node.shape[:1] + tuple(d for d in node.attr if isinstance(d, Dim))
-        case "broadcast" if any(a.shape == node.shape for a in program.inputs if _full(a)):
-            return ()
-        case "ones" | "zeros" | "eye" | "unravel" | "broadcast":
-            return node.shape
-        case _:
-            return ()
-
-
-def _full(argument: Argument) -> bool:
-    return argument.kind in {Kind.TOKEN, Kind.STATE}
-
-
-def _derived_sizes(program: TokenProgram) -> dict[str, str]:
-    """How to read dimensions off the arguments' shapes."""
+def size_reads(tensors: Iterable[tuple[str, Shape]]) -> dict[str, str]:
+    """How to read dimensions off the shapes of tensors: ``K`` as ``k.shape[-1]``."""
     found: dict[str, str] = {}
-    for argument in program.inputs:
-        for axis, dim in enumerate(argument.shape):
+    for tensor, shape in tensors:
+        for axis, dim in enumerate(shape):
             if len(dim.terms) != 1 or len(dim.terms[0][0]) != 1:
                 continue
             (name,), count = dim.terms[0]
-            text = f"{argument.name}.shape[{axis - len(argument.shape)}]"
+            text = f"{tensor}.shape[{axis - len(shape)}]"
             found.setdefault(name, text if count == 1 else f"{text} // {count}")
     return found
 
 
-def _size_lines(program: TokenProgram) -> dict[str, str]:
-    used = used_sizes(program)
-    known = _derived_sizes(program)
-    return {name: known[name] for name in program.sizes if name in used and name in known}
+def _derived_sizes(program: TokenProgram) -> dict[str, str]:
+    return size_reads((a.name, a.shape) for a in program.inputs)
 
 
-def _line(text: TorchExpressions, statement: Statement) -> str:
-    return f"    {statement.name} = {text.print(statement.value)}"
+def _line(text: TorchExpressions, statement: Statement, program: TokenProgram) -> str:
+    text.define(statement)
+    verb = "return" if _is_result(statement, program) else f"{statement.name} ="
+    return f"    {verb} {text.print(statement.value)}"
 
 
-def _signature(name: str, program: TokenProgram) -> str:
+def _signature(name: str, program: TokenProgram, sizes: tuple[str, ...]) -> str:
     kinds = {Kind.CONSTANT: "float"}
     arguments = [f"{a.name}: {kinds.get(a.kind, 'Tensor')}" for a in program.inputs]
-    arguments += [f"{size}: int" for size in size_arguments(program)]
+    arguments += [f"{size}: int" for size in sizes]
     count = len(program.outputs)
     results = ["Tensor"] * count if count <= 4 else ["Tensor", "..."]
     result = "Tensor" if count == 1 else f"tuple[{', '.join(results)}]"
@@ -134,13 +118,6 @@ def _docstring(doc: str) -> list[str]:
         return [f'    """{doc}"""']
     inner = [f"    {line}".rstrip() for line in lines[1:]]
     return [f'    """{lines[0]}', *inner, '    """']
-
-
-def _result_line(results: list[str]) -> str:
-    line = f"    return {', '.join(results)}"
-    if len(line) <= WIDTH or len(results) == 1:
-        return line
-    return "\n".join(["    return (", *(f"        {r}," for r in results), "    )"])
 
 
 def _renamed(program: TokenProgram) -> TokenProgram:
@@ -166,4 +143,3 @@ def _renamed(program: TokenProgram) -> TokenProgram:
         ),
         outputs=tuple(replace(o, value=rename(o.value)) for o in program.outputs),
     )
-

@@ -108,7 +108,7 @@ def _contract_vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Til
 def _solve_vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Tile | None]]:
     """Z = (I - N)^{-1} R: dR = (I - N)^{-T} dZ, dN = dR Z^T."""
     matrix, right = tile.args
-    d_right = graph.solve(matrix, d, transposed=True)
+    d_right = graph.name(graph.solve(matrix, d, transposed=True), "dR")
     yield right, d_right
     rows, columns = matrix.axes
     yield matrix, graph.ein(d_right, graph.rename(tile, {rows: columns}), matrix.axes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lincodegen.program.ir import At, Graph, Tile, below, is_dot, strip
+from lincodegen.program.ir import At, Graph, Tile, below, contracted, is_dot, strip
 from lincodegen.program.program import Program
 
 Rule = Callable[[Graph, Tile, tuple[Tile, ...]], Tile]
@@ -108,15 +108,72 @@ def _terms(tile: Tile) -> list[tuple[Tile, int]]:
     return [(tile, 1)]
 
 
+def sums_by_keys(program: Program) -> Program:
+    """Row sums over the value axis of a product with the state become sums over the key axis.
+
+    The gradients need X S^T anyway, so that the sum is free and X is only read once.
+
+    before  sum_v X[r,v] (s[r] sum_k Y[r,k] S[k,v])      after  s[r] sum_k Y[r,k] (X S^T)[r,k]
+    """
+
+    def rule(graph: Graph, tile: Tile, args: tuple[Tile, ...]) -> Tile:
+        made = same(graph, tile, args)
+        if tile.op != "ein" or len(tile.axes) != 1 or contracted(tile) != ("v",):
+            return made
+        for x, product in (args, args[::-1]):
+            if x.axes != product.axes or len(x.axes) != 2:
+                continue
+            found = _state_product(graph, product)
+            if found is None:
+                continue
+            scale, y, state = found
+            row = tile.axes[0]
+            inner = graph.ein(x, state, (row, "k"))
+            total = graph.ein(y, inner, (row,))
+            for s in scale:
+                total = graph.ein(s, total, (row,)) if isinstance(s, Tile) else graph.scale(total, s)
+            return total or made
+        return made
+
+    return rebuilt(program, rule)
+
+
+def _state_product(graph: Graph, tile: Tile) -> tuple[list[Tile | float], Tile, Tile] | None:
+    """(row scales and numbers, Y, S) of a tile s Y S with S a carried state."""
+    scales: list[Tile | float] = []
+    while True:
+        if tile.op == "scale":
+            scales.append(float(tile.attr[0]))  # type: ignore[arg-type]
+            tile = tile.args[0]
+        elif (found := _row_scale(graph, tile)) is not None:
+            scales.append(found[0])
+            tile = found[1]
+        else:
+            break
+    if tile.op != "ein" or tile.axes[1:] != ("v",):
+        return None
+    y, state = tile.args if tile.args[1].op == "carry" else tile.args[::-1]
+    if state.op != "carry" or y.axes != (tile.axes[0], "k"):
+        return None
+    return scales, y, state
+
+
 def push_scales(program: Program) -> Program:
-    """Row scales leave the operands of dots.
+    """Numbers, constants and row scales leave the operands of dots.
 
     before  sum_k (s[r] X[r,k]) Y[k,c]      after  s[r] * sum_k X[r,k] Y[k,c]
     before  sum_r (s[r] X[r,k]) Y[r,c]      after  sum_r X[r,k] (s[r] Y[r,c])    X a raw load
+    before  sum_k (-2 X[r,k]) Y[k,c]        after  -2 * sum_k X[r,k] Y[k,c]
     """
 
     def dot(graph: Graph, x: Tile, y: Tile, axes: tuple[str, ...]) -> Tile:
         for scaled, other in ((x, y), (y, x)):
+            inner = strip(scaled)
+            if inner.op in ("scale", "factor"):
+                names = dict(zip(inner.axes, scaled.axes, strict=True))
+                bare = graph.rename(inner.args[0], names) or inner
+                made = dot(graph, bare, other, axes)
+                return graph.make(inner.op, (made,), inner.attr, made.axes)
             found = _row_scale(graph, scaled)
             if found is None:
                 continue
@@ -124,7 +181,7 @@ def push_scales(program: Program) -> Program:
             if s.axes[0] in axes:
                 return graph.ein(s, dot(graph, bare, other, axes), axes) or x
             if strip(bare).op == "load" and strip(other).op != "load":
-                return graph.ein(bare, graph.ein(s, other, other.axes), axes) or x
+                return dot(graph, bare, graph.ein(s, other, other.axes) or other, axes)
         return graph.make("ein", (x, y), (), axes)
 
     def rule(graph: Graph, tile: Tile, args: tuple[Tile, ...]) -> Tile:
@@ -152,4 +209,7 @@ def _row_scale(graph: Graph, tile: Tile) -> tuple[Tile, Tile] | None:
 PASSES = (
     merge_covers,  # dg as row sums and one running sum, before anything is moved
     solves_to_inverses,  # after the adjoint, so that both solves share one inverse
+    push_scales,  # bare products first: the next rule and hash-consing find more of them equal
+    sums_by_keys,  # after scales moved, so that X S^T is the one that the gradients have
+    push_scales,  # once more, for the products that the last rule made
 )

@@ -126,14 +126,15 @@ def token_adjoint(program: TokenProgram, wrt: Sequence[str]) -> TokenProgram:
     arguments = {a.name: a for a in program.inputs}
     if missing := [name for name in wrt if name not in arguments]:
         raise InternalError(f"no argument {missing[0]!r} to differentiate by")
-    names = Names({*arguments, *program.sizes})
+    given = cotangent_names(program)
+    names = Names({*arguments, *program.sizes, *given.values()})
     seeds: dict[int, int] = {}
     cotangents = []
     for output in program.outputs:
-        given = Argument(names.free(f"d{output.name}"), output.value.shape, Kind.TOKEN)
-        cotangents.append(given)
+        cotangent = Argument(given[output.name], output.value.shape, Kind.TOKEN)
+        cotangents.append(cotangent)
         value = _value_of(graph, values, output.value)
-        leaf = graph.leaf(given.kind.value, (given.name,), given.shape)
+        leaf = graph.leaf(cotangent.kind.value, (cotangent.name,), cotangent.shape)
         seeds[value] = graph.make("add", seeds[value], leaf) if value in seeds else leaf
     leaves = {name: _value_of(graph, values, arguments[name].leaf) for name in wrt}
     closed = reverse_sweep(graph, seeds, leaves.values())
@@ -146,6 +147,12 @@ def token_adjoint(program: TokenProgram, wrt: Sequence[str]) -> TokenProgram:
         if value in closed:
             hints.setdefault(closed[value], f"d{name}")
     return _assemble(graph, [*program.inputs, *cotangents], results, hints, program.sizes)
+
+
+def cotangent_names(program: TokenProgram) -> dict[str, str]:
+    """What the adjoint calls the cotangent of each output: ``do`` unless that is taken."""
+    names = Names({*(a.name for a in program.inputs), *program.sizes})
+    return {output.name: names.free(f"d{output.name}") for output in program.outputs}
 
 
 def opened_norms(program: TokenProgram) -> TokenProgram:

@@ -15,7 +15,7 @@ from lincodegen.program.token_graph import Graph, node_of
 from lincodegen.program.token_shapes import TOKEN_LEAVES
 from lincodegen.spec.step import Node
 
-VIEWS = frozenset("expand squeeze transpose index broadcast neg".split())
+VIEWS = frozenset(("expand", "squeeze", "transpose", "index", "broadcast", "neg"))
 LONGEST = 20
 _BINARY = {
     "add": "{0}_plus_{1}",
@@ -44,6 +44,19 @@ _NOUNS = {
     "stack": "rows",
     "unindex": "row",
     "unslice": "part",
+}
+_DEEDS = {word for noun in (*_NOUNS, *_NOUNS.values()) for word in noun.split("_")} | {
+    "centred",
+    "exp",
+    "max",
+    "mean",
+    "min",
+    "minus",
+    "over",
+    "plus",
+    "selected",
+    "sigmoid",
+    "square",
 }
 
 
@@ -124,22 +137,38 @@ def describe(node: Node) -> str:
         return _leaf_name(node)
     if node.op in VIEWS:
         return describe(node.args[0])
-    parts = [part for part in map(describe, node.args) if part]
-    if node.op in _BINARY:
-        name = _BINARY[node.op].format(*parts) if len(parts) == 2 else "".join(parts)
-    elif node.op == "rsqrt" and node.args[0].op == "add":
-        name = f"inv_norm_{_innermost(node)}"
+    noun, parts = _NOUNS.get(node.op, node.op), [describe(arg) for arg in node.args]
+    if special := _special_noun(node):
+        name = f"{special}_{parts[0]}"
+    elif node.op in _BINARY and all(parts):
+        name = _BINARY[node.op].format(*parts)
     else:
-        name = "_".join([_NOUNS.get(node.op, node.op), *parts[-1:]])
+        named = [part for part in parts if part]
+        name = "".join(named) if node.op in _BINARY else "_".join([noun, *named[-1:]])
     if not name or len(name) > LONGEST:
-        name = "_".join(part for part in (_NOUNS.get(node.op, node.op), _innermost(node)) if part)
+        name = "_".join(part for part in (special or noun, _root(node)) if part)
     return name
 
 
-def _innermost(node: Node) -> str:
-    """The name of the first tensor that an expression is made of."""
+def _special_noun(node: Node) -> str:
+    """What an expression of several operations is called."""
+    if node.op == "rsqrt" and node.args[0].op == "add":
+        return "inv_norm"
+    if node.op == "mul" and node.args[0] == node.args[1]:
+        return "square"
+    mean = node.args[1].args[0] if node.op == "sub" and node.args[1].op == "expand" else None
+    return "centred" if mean and mean.op == "mean" and mean.args[0] == node.args[0] else ""
+
+
+def _root(node: Node) -> str:
+    """What the first tensor of an expression is called, without what was done to it."""
     named = (_leaf_name(part) for part in node.walk() if part.op in TOKEN_LEAVES)
-    return next((name for name in named if name), "")
+    name = next((name for name in named if name), "")
+    if len(name) <= LONGEST // 2:
+        return name
+    words = [word for word in name.split("_") if word not in _DEEDS]
+    first = words[0] if words else name
+    return "_".join([first, *(word for word in words[1:2] if word.isdigit())])
 
 
 def _leaf_name(node: Node) -> str:

@@ -42,7 +42,14 @@ def _neg(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int |
     if graph[args[0]].op == "sub":
         left, right = graph[args[0]].args
         return graph.make("sub", right, left)
+    if (inner := _operand(graph, args[0], "softplus")) is not None:
+        return graph.make("logsigmoid", graph.make("neg", inner))
     return None
+
+
+def _softplus(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int | None:
+    inner = _operand(graph, args[0], "neg")
+    return None if inner is None else graph.make("neg", graph.make("logsigmoid", inner))
 
 
 def _add(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int | None:
@@ -81,8 +88,9 @@ def _mul(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int |
     for number, other in ((a, right), (b, left)):
         if number == 1 and graph.shape(other) == shape:
             return other
-        if number == -1 and graph.shape(other) == shape:
-            return graph.make("neg", other)
+        if number is not None and number < 0:
+            positive = graph.make("mul", graph.number(-number), other, shape=shape)
+            return graph.make("neg", positive)
     for scalar, other in ((left, right), (right, left)):
         if graph.shape(scalar) == () and graph[other].op == "outer":
             a, b = graph[other].args
@@ -97,12 +105,21 @@ def _div(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int |
 
 
 def _outer_sign(graph: Graph, op: str, args: tuple[int, ...], shape: Shape) -> int | None:
-    """-x * y as -(x * y), and the same for the other operand and for quotients."""
+    negative = _product_sign(graph, op, args, shape)
+    return _without_broadcast(graph, op, args, shape) if negative is None else negative
+
+
+def _product_sign(graph: Graph, op: str, args: tuple[int, ...], shape: Shape) -> int | None:
+    """-x * y as -(x * y), and the same for the other operand and other products."""
     for i, arg in enumerate(args):
         if (inner := _operand(graph, arg, "neg")) is not None:
             positive = (inner, args[1]) if i == 0 else (args[0], inner)
             return graph.make("neg", graph.make(op, *positive, shape=shape))
-    return _without_broadcast(graph, op, args, shape)
+    return None
+
+
+def _outer(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int | None:
+    return _product_sign(graph, "outer", args, shape)
 
 
 def _without_broadcast(graph: Graph, op: str, args: tuple[int, ...], shape: Shape) -> int | None:
@@ -126,6 +143,8 @@ def _log(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int |
 
 def _matmul(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) -> int | None:
     left, right = args
+    if (negative := _product_sign(graph, "matmul", args, shape)) is not None:
+        return negative
     for i, arg in enumerate(args):
         factors = graph[arg].args if graph[arg].op == "mul" else ()
         scalars = [f for f in factors if graph.shape(f) == ()]
@@ -193,7 +212,9 @@ RULES: dict[str, Rule] = {
     "div": _div,
     "pow": _pow,
     "log": _log,
+    "softplus": _softplus,
     "matmul": _matmul,
+    "outer": _outer,
     "transpose": _transpose,
     "squeeze": _cancels("expand"),
     "expand": _cancels("squeeze"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lincodegen.errors import InternalError
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import LEAVES, Attr, Shape
 
 ONE = Dim.of(1)
 UNARY = frozenset(
-    "neg pow exp_base exp log log1p sigmoid logsigmoid softplus silu gelu tanh relu elu abs sign "
-    "sqrt rsqrt erf finite".split()
+    (
+        *("neg", "pow", "exp_base", "exp", "log", "log1p", "sigmoid", "logsigmoid", "softplus"),
+        *("silu", "gelu", "tanh", "relu", "elu", "abs", "sign", "sqrt", "rsqrt", "erf", "finite"),
+    )
 )
-ELEMENTWISE = UNARY | frozenset("add sub mul div maximum minimum where".split())
+ELEMENTWISE = UNARY | {"add", "sub", "mul", "div", "maximum", "minimum", "where"}
 TOKEN_LEAVES = LEAVES | {"value"}
 
 
@@ -33,38 +37,54 @@ def infer_shape(op: str, shapes: list[Shape], attr: Attr) -> Shape:
         for shape in shapes:
             result = broadcast_shape(result, shape)
         return result
-    match op:
-        case "matmul":
-            return shapes[0][:-1] + (shapes[1][1:] if len(shapes[1]) == 2 else ())
-        case "transpose":
-            return shapes[0][::-1]
-        case "outer":
-            return shapes[0] + shapes[1]
-        case "diag":
-            return shapes[0] * 2
-        case "diagonal":
-            return shapes[0][:1]
-        case "dot":
-            return ()
-        case "index":
-            return shapes[0][1:]
-        case "expand":
-            return _inserted(shapes[0], int(str(attr[0])), ONE)
-        case "squeeze":
-            return _removed(shapes[0], int(str(attr[0])))
-        case "sum" | "mean":
-            return () if attr[0] is None else _removed(shapes[0], int(str(attr[0])))
-        case "cumsum" | "rcumsum" | "softmax" | "l2norm" | "rmsnorm" | "layernorm" | "zeros_like":
-            return shapes[0]
-        case "stack":
-            return (Dim.of(len(shapes)), *shapes[0])
-        case _:
-            raise InternalError(f"the shape of {op!r} does not follow from its operands")
+    if op in _SAME:
+        return shapes[0]
+    if op not in _SHAPES:
+        raise InternalError(f"the shape of {op!r} does not follow from its operands")
+    return _SHAPES[op](shapes, attr)
 
 
-def _inserted(shape: Shape, axis: int, size: Dim) -> Shape:
-    return (*shape[:axis], size, *shape[axis:])
+def _axis(attr: Attr) -> int:
+    if not isinstance(attr[0], int):
+        raise InternalError(f"axis {attr[0]!r} is no integer")
+    return attr[0]
 
 
-def _removed(shape: Shape, axis: int) -> Shape:
-    return (*shape[:axis], *shape[axis + 1 :])
+def _inserted(shapes: list[Shape], attr: Attr) -> Shape:
+    axis = _axis(attr)
+    return (*shapes[0][:axis], ONE, *shapes[0][axis:])
+
+
+def _removed(shapes: list[Shape], attr: Attr) -> Shape:
+    axis = _axis(attr)
+    return (*shapes[0][:axis], *shapes[0][axis + 1 :])
+
+
+def _reduced(shapes: list[Shape], attr: Attr) -> Shape:
+    return () if attr[0] is None else _removed(shapes, attr)
+
+
+def _product(shapes: list[Shape], attr: Attr) -> Shape:
+    return shapes[0][:-1] + (shapes[1][1:] if len(shapes[1]) == 2 else ())
+
+
+_SAME = frozenset(
+    (
+        *("cumsum", "rcumsum", "softmax"),
+        *("l2norm", "rmsnorm", "layernorm", "zeros_like"),
+    )
+)
+_SHAPES: dict[str, Callable[[list[Shape], Attr], Shape]] = {
+    "matmul": _product,
+    "transpose": lambda shapes, attr: shapes[0][::-1],
+    "outer": lambda shapes, attr: shapes[0] + shapes[1],
+    "diag": lambda shapes, attr: shapes[0] * 2,
+    "diagonal": lambda shapes, attr: shapes[0][:1],
+    "dot": lambda shapes, attr: (),
+    "index": lambda shapes, attr: shapes[0][1:],
+    "expand": _inserted,
+    "squeeze": _removed,
+    "sum": _reduced,
+    "mean": _reduced,
+    "stack": lambda shapes, attr: (Dim.of(len(shapes)), *shapes[0]),
+}

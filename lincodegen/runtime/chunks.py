@@ -104,8 +104,8 @@ def _interleaved(slots: list[Tensor], axis: int) -> Tensor:
 def end_clock(logs: Sequence[Tensor], rows_axis: int) -> Clock:
     """The clock at the end of the chunk."""
     parts = [log2_parts(g) for g in logs]
-    whole = sum(p.whole.sum(rows_axis) for p in parts)
-    rest = sum(p.rest.sum(rows_axis) for p in parts)
+    whole = sum(p.whole.sum(rows_axis, keepdim=True) for p in parts)
+    rest = sum(p.rest.sum(rows_axis, keepdim=True) for p in parts)
     return Clock(whole, rest)  # type: ignore[arg-type]
 
 

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Protocol
 
 from lincodegen.spec import nodes
-from lincodegen.spec.dims import Dim
 from lincodegen.spec.problems import Mistake
+from lincodegen.spec.reader import Reader
 from lincodegen.spec.shapes import shown, smallest
 from lincodegen.spec.step import Node, Place
 from lincodegen.spec.vocabulary import ELEMENTWISE, LAST_AXIS
-
-
-class Reader(Protocol):
-    """What a call needs of the builder of the expression that it stands in."""
-
-    def place(self, node: ast.expr | ast.keyword, /) -> Place: ...
-    def node(self, tree: ast.expr) -> Node: ...
-    def dim(self, tree: ast.expr) -> Dim: ...
-    def integer(self, tree: ast.expr) -> int: ...
-    def comparison(self, tree: ast.expr) -> tuple[str, Node, Node]: ...
-
 
 Call = Callable[[Reader, str, ast.Call, Place], Node]
 
@@ -40,32 +28,41 @@ def _operands(reader: Reader, name: str, tree: ast.Call, count: int) -> tuple[No
     return tuple(reader.node(arg) for arg in tree.args)
 
 
+def _one(reader: Reader, name: str, tree: ast.Call) -> Node:
+    return _operands(reader, name, tree, 1)[0]
+
+
+def _two(reader: Reader, name: str, tree: ast.Call) -> tuple[Node, Node]:
+    a, b = _operands(reader, name, tree, 2)
+    return a, b
+
+
 def _elementwise(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.unary(name, *_operands(reader, name, tree, 1), place)
+    return nodes.unary(name, _one(reader, name, tree), place)
 
 
 def _extremum(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.elementwise(name, _operands(reader, name, tree, 2), place)
+    return nodes.elementwise(name, _two(reader, name, tree), place)
 
 
 def _last_axis(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.last_axis(name, *_operands(reader, name, tree, 1), place)
+    return nodes.last_axis(name, _one(reader, name, tree), place)
 
 
 def _outer(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.outer(*_operands(reader, name, tree, 2), place)
+    return nodes.outer(*_two(reader, name, tree), place)
 
 
 def _dot(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.dot(*_operands(reader, name, tree, 2), place)
+    return nodes.dot(*_two(reader, name, tree), place)
 
 
 def _diag(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.diag(*_operands(reader, name, tree, 1), place)
+    return nodes.diag(_one(reader, name, tree), place)
 
 
 def _ravel(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:
-    return nodes.ravel(*_operands(reader, name, tree, 1), place)
+    return nodes.ravel(_one(reader, name, tree), place)
 
 
 def _concat(reader: Reader, name: str, tree: ast.Call, place: Place) -> Node:

@@ -7,66 +7,67 @@ from collections.abc import Sequence
 from lincodegen.spec.document import Value
 from lincodegen.spec.keys import as_scalar, as_sequence
 from lincodegen.spec.names import Names
-from lincodegen.spec.problems import Mistake, Problems, nearest
+from lincodegen.spec.problems import Consequence, Mistake, Problems, nearest
+from lincodegen.spec.statements import Step
 from lincodegen.spec.step import Assign, Node, Place
 
+_READ = frozenset({"input", "state", "ref"})
 _READ_KINDS = ("input", "parameter", "local")
 
 
-def read_outputs(
-    value: Value | None,
-    place: Place,
-    assigned: Sequence[Assign],
-    names: Names,
-    problems: Problems,
-) -> tuple[tuple[str, Node], ...]:
-    """The outputs with their nodes: the last value of a local or a state."""
-    wanted = [("o", place)]
-    if value is not None:
-        items = as_sequence(value, "`outputs`", "outputs: [o]", place).items
-        wanted = [(as_scalar(item, "an output").text, item.place) for item in items]
-        if not wanted:
-            problems.add(Mistake(value.place, "no outputs", "at least one name"))
-    last = {statement.name: i for i, statement in enumerate(assigned)}
-    outputs: dict[str, Node] = {}
-    for name, at in wanted:
-        with problems.collecting():
-            names.check(name, at)
-            if name in outputs:
-                raise Mistake(at, f"the output `{name}` is repeated", "each output once")
-            if name not in last:
-                found = f"the output `{name}` is assigned by no line of the step"
-                expected = "a local or a state" if value else "`o = ...`, or `outputs: [...]`"
-                raise Mistake(at, found, expected, nearest(name, last))
-            node = assigned[last[name]].value
-            outputs[name] = Node("ref", (), (last[name],), node.shape, at)
-    return tuple(outputs.items())
-
-
 def check_whole(
-    assigned: Sequence[Assign],
-    outputs: Sequence[tuple[str, Node]],
-    names: Names,
-    problems: Problems,
-) -> None:
-    """Record states never assigned, names never read, outputs that no input reaches.
+    step: Step, outputs: Value | None, place: Place, names: Names, problems: Problems
+) -> tuple[tuple[str, Node], ...]:
+    """The outputs; records what is never assigned, never read, or reached by no input.
 
     The last two are looked for in a spec without other mistakes: a mistaken line reads nothing.
+    ``place`` is told for outputs that the file does not list.
     """
-    for mistake in _unassigned(assigned, names):
+    nodes: dict[str, Node] = {}
+    with problems.collecting():
+        for name, at in _wanted(outputs, place):
+            with problems.collecting():
+                if name in nodes:
+                    raise Mistake(at, f"the output `{name}` is repeated", "each output once")
+                nodes[name] = _output(name, at, step, names)
+    found = tuple(nodes.items())
+    for mistake in _unassigned(step, names):
         problems.add(mistake)
     if not problems:
-        for mistake in (*_unread(names), *_independent(outputs, assigned)):
+        for mistake in (*_unread(names), *_independent(found, step.assigned)):
             problems.add(mistake)
+    return found
 
 
-def _unassigned(assigned: Sequence[Assign], names: Names) -> list[Mistake]:
+def _wanted(value: Value | None, place: Place) -> list[tuple[str, Place]]:
+    """The names listed as outputs."""
+    if value is None:
+        return [("o", place)]
+    items = as_sequence(value, "`outputs`", "outputs: [o]", place).items
+    if not items:
+        raise Mistake(value.place, "no outputs", "at least one name")
+    return [(as_scalar(item, "an output").text, item.place) for item in items]
+
+
+def _output(name: str, place: Place, step: Step, names: Names) -> Node:
+    """The last value of a local or a state."""
+    names.check(name, place)
+    last = {statement.name: i for i, statement in enumerate(step.assigned)}
+    if name in last:
+        return Node("ref", (), (last[name],), step.assigned[last[name]].value.shape, place)
+    if name in step.targets or not step.complete:
+        raise Consequence(place)
+    found = f"the output `{name}` is assigned by no line of the step"
+    raise Mistake(place, found, "a local or a state; default `[o]`", nearest(name, last))
+
+
+def _unassigned(step: Step, names: Names) -> list[Mistake]:
     """States that no line assigns."""
-    changed = {statement.name for statement in assigned} | names.broken
+    changed = step.targets | names.broken
     return [
         Mistake(names.places[n], f"no line of the step assigns the state `{n}`", f"`{n} = ...`")
         for n, kind in names.kinds.items()
-        if kind == "state" and n not in changed
+        if kind == "state" and n not in changed and step.complete
     ]
 
 
@@ -78,36 +79,39 @@ def _unread(names: Names) -> list[Mistake]:
         if (kind in _READ_KINDS or name in names.floats) and name not in names.read
     ]
     return [
-        Mistake(names.places[n], f"nothing reads the {names.kinds[n]} `{n}`", "no unused names")
+        Mistake(
+            names.places[n], f"nothing reads the {names.kinds[n]} `{n}`", "a line that reads it"
+        )
         for n in unread
     ]
 
 
-def _independent(
-    outputs: Sequence[tuple[str, Node]], assigned: Sequence[Assign]
-) -> list[Mistake]:
-    """An output whose value is the same whatever the inputs are."""
-    final = {statement.name: i for i, statement in enumerate(assigned) if statement.state}
-    depends = [False] * len(assigned)
-
-    def reaches(node: Node) -> bool:
-        if node.op == "input":
-            return True
-        if node.op == "ref":
-            return depends[int(str(node.attr[0]))]
-        if node.op == "state":
-            return depends[final[str(node.attr[0])]] if node.attr[0] in final else False
-        return False
-
-    changed = True
-    # a state carries dependence from the last line to the first, so one pass is not enough
-    while changed:
-        changed = False
-        for i, statement in enumerate(assigned):
-            if not depends[i] and any(reaches(node) for node in statement.value.walk()):
-                depends[i] = changed = True
+def _independent(outputs: Sequence[tuple[str, Node]], assigned: Sequence[Assign]) -> list[Mistake]:
+    """Outputs whose values are the same whatever the inputs are."""
+    reached = _reached_by_inputs(assigned)
     return [
         Mistake(node.place, f"the output `{name}` depends on no input", "a value of the inputs")
         for name, node in outputs
-        if not reaches(node)
+        if node.attr[0] not in reached
     ]
+
+
+def _reached_by_inputs(assigned: Sequence[Assign]) -> frozenset[int]:
+    """The statements whose values depend on an input, of this token or of an earlier one."""
+    final = {statement.name: i for i, statement in enumerate(assigned) if statement.state}
+    readers: dict[int, list[int]] = {}
+    reached: set[int] = set()
+    for i, statement in enumerate(assigned):
+        leaves = [(node.op, node.attr[0]) for node in statement.value.walk() if node.op in _READ]
+        if any(op == "input" for op, _ in leaves):
+            reached.add(i)
+        for op, read in leaves:
+            source = read if op == "ref" else final.get(str(read))
+            if isinstance(source, int):
+                readers.setdefault(source, []).append(i)
+    waiting = list(reached)
+    while waiting:
+        new = set(readers.get(waiting.pop(), ())) - reached
+        reached |= new
+        waiting.extend(new)
+    return frozenset(reached)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as Numbers
 
 from lincodegen.spec import nodes
-from lincodegen.spec.document import Mapping, Scalar
+from lincodegen.spec.document import Mapping
 from lincodegen.spec.expressions import Builder, Scope
 from lincodegen.spec.folding import INTEGER_LIMIT
 from lincodegen.spec.keys import as_scalar
@@ -61,7 +61,9 @@ def read_constants(
 def _check_set(name: str, value: object, known: list[str], place: Place) -> None:
     if name not in known:
         expected = "one of " + ", ".join(known) if known else "no setting"
-        raise Mistake(place, f"`{name}` is set, but not in the spec", expected, nearest(name, known))
+        raise Mistake(
+            place, f"`{name}` is set, but not in the spec", expected, nearest(name, known)
+        )
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > INTEGER_LIMIT:
         raise Mistake(place, f"`{name}` is set to {value!r}", "an integer")
 
@@ -132,4 +134,3 @@ def constant_value(names: Names, name: str, place: Place) -> Node:
     if name in names.floats:
         return Node("constant", (), (name,), (), place)
     raise names.unknown(name, place, [*names.integers, *names.floats, *names.dims])
-

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+
 @dataclass(frozen=True, slots=True)
 class Dim:
     """An integer polynomial such as ``1 + K + K * K``.

@@ -32,8 +32,10 @@ MAX_NESTING = 8
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """Text. ``lines`` has the place of each line's first character, or nothing if the value
-    does not stand in the file character by character (folded lines, escapes).
+    """Text, and where it stands.
+
+    ``lines`` has the place of each line's first character, or nothing where the value does
+    not stand in the file character by character (folded lines, escapes).
     """
 
     text: str
@@ -142,10 +144,10 @@ class _Reader:
         if isinstance(event, AliasEvent):
             self._problems.add(Mistake(place, f"the alias `*{event.anchor}`", "the value itself"))
             return
-        if getattr(event, "anchor", None) is not None:
-            self._problems.add(Mistake(place, f"the anchor `&{event.anchor}`", "no anchors"))
-        if getattr(event, "tag", None) is not None:
-            self._problems.add(Mistake(place, f"the tag `{event.tag}`", "values without tags"))
+        if anchor := getattr(event, "anchor", None):
+            self._problems.add(Mistake(place, f"the anchor `&{anchor}`", "values without anchors"))
+        if tag := getattr(event, "tag", None):
+            self._problems.add(Mistake(place, f"the tag `{tag}`", "values without tags"))
 
     def _mapping(self, start: MappingStartEvent, depth: int) -> Mapping:
         if depth == 1:

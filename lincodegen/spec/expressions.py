@@ -142,7 +142,7 @@ class Builder:
         return nodes.transpose(operand, self.place(tree))
 
     def _unknown(self, tree: ast.expr) -> Mistake:
-        kinds = {
+        kinds: dict[type[ast.expr], str] = {
             ast.BoolOp: "`and` and `or`",
             ast.IfExp: "`x if c else y`",
             ast.Lambda: "a lambda",
@@ -151,8 +151,9 @@ class Builder:
             ast.Subscript: "an index",
             ast.List: "a list",
             ast.Tuple: "a tuple",
+            ast.Starred: "`*` without a left operand",
         }
-        found = kinds.get(type(tree), "an expression that the spec language does not have")
+        found = kinds.get(type(tree), "an expression that the spec language lacks,")
         hint = "`where(a < b, x, y)`" if isinstance(tree, (ast.IfExp, ast.BoolOp)) else ""
         return Mistake(
             self.place(tree), f"{found} in {self.scope.where}", "numbers, names, calls", hint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lincodegen.errors import SpecError
 from lincodegen.spec import keys
-from lincodegen.spec.checks import check_whole, read_outputs
+from lincodegen.spec.checks import check_whole
 from lincodegen.spec.constants import read_constants
 from lincodegen.spec.document import Mapping, Scalar, Value, read_document
 from lincodegen.spec.names import Names
@@ -22,7 +22,9 @@ from lincodegen.spec.vocabulary import check_spec_name
 MAX_BYTES = 64 * 1024
 
 _TEXT = "<text>"
-_STRANGE = re.compile("[^ -~\t\n\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_STRANGE = re.compile(
+    "[^ -~\t\n\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _SECTIONS = {
     "inputs": "inputs: {q: {shape: [K]}}",
     "parameters": "parameters: {u: {shape: [K]}}",
@@ -89,10 +91,9 @@ def _recurrence(
     )
     shapes = {entry.name: entry.shape for entry in (*inputs, *parameters, *states)}
     program = _program(values, problems)
-    assigned = unroll(program, names, shapes, problems)
+    step = unroll(program, names, shapes, problems)
     place = values["step"].place if "step" in values else document.place
-    outputs = read_outputs(values.get("outputs"), place, assigned, names, problems)
-    check_whole(assigned, outputs, names, problems)
+    outputs = check_whole(step, values.get("outputs"), place, names, problems)
     problems.check()
     return Recurrence(
         name=name,
@@ -102,7 +103,7 @@ def _recurrence(
         parameters=parameters,
         constants=constants,
         states=states,
-        step=assigned,
+        step=step.assigned,
         outputs=outputs,
         source=source.text,
         file=source.file,

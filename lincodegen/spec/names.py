@@ -29,12 +29,16 @@ class Names:
     def declare(self, name: str, kind: str, place: Place) -> None:
         """Give a name its meaning; a second meaning is a mistake."""
         if name in self.kinds:
-            article = "an" if self.kinds[name][0] in "aeio" else "a"
             line = self.places[name].line
-            found = f"`{name}` is {article} {self.kinds[name]} already, on line {line}"
+            found = f"{self.described(name)} already, on line {line}"
             raise Mistake(place, found, "another name: one name has one meaning")
         self.kinds[name] = kind
         self.places[name] = place
+
+    def described(self, name: str) -> str:
+        """What a declared name is: ```q` is an input``."""
+        kind = self.kinds[name]
+        return f"`{name}` is {'an' if kind[0] in 'aeio' else 'a'} {kind}"
 
     def size(self, name: str, place: Place) -> Dim:
         """What a name means in a shape, a range, an index or the bound of a slice."""
@@ -48,7 +52,7 @@ class Names:
             raise Mistake(place, f"`{name}` is no integer", "an integer constant", hint)
         if name in self.kinds:
             expected = "an integer constant or a dimension"
-            raise Mistake(place, f"`{name}` is a {self.kinds[name]}, no size", expected)
+            raise Mistake(place, f"{self.described(name)}, no size", expected)
         raise self.unknown(name, place, [*self.integers, *self.dims])
 
     def check(self, name: str, place: Place) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ _SHOWN_WIDTH = 160
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A spec file: its name as messages give it, and its text with ``\\n`` line ends."""
+    """A spec file: its name as messages give it, and its text with newlines as line ends."""
 
     file: str
     text: str
@@ -57,7 +57,7 @@ class Problems:
             self._found.setdefault(key, mistake)
 
     @contextmanager
-    def collecting(self) -> Iterator[None]:
+    def collecting(self) -> Generator[None]:
         """Record a Mistake raised inside and go on after the block."""
         try:
             yield

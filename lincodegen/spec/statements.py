@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lincodegen.spec import nodes
 from lincodegen.spec.constants import constant_value
@@ -19,20 +20,39 @@ from lincodegen.spec.vocabulary import FUNCTIONS, check_identifier
 MAX_STATEMENTS = 4096
 
 _WHERE = "the step language"
+_KEYWORDS: dict[type[ast.stmt], str] = {
+    ast.FunctionDef: "def",
+    ast.ClassDef: "class",
+    ast.ImportFrom: "import",
+    ast.Delete: "del",
+    ast.AnnAssign: "x: type = ...",
+}
 _LEAVES = {"input": "input", "parameter": "parameter", "state": "state"}
 
 
-def unroll(
-    program: Program, names: Names, shapes: Mapping[str, Shape], problems: Problems
-) -> tuple[Assign, ...]:
-    """The assignments of a program in the order in which they run.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The assignments in the order in which they run.
+
+    ``targets`` are the names that the program assigns, in mistaken lines too; ``complete``
+    tells that every line of the program could be read.
+    """
+
+    assigned: tuple[Assign, ...]
+    targets: frozenset[str]
+    complete: bool
+
+
+def unroll(program: Program, names: Names, shapes: Mapping[str, Shape], problems: Problems) -> Step:
+    """The assignments of a program, its loops unrolled.
 
     ``shapes`` are those of the inputs, parameters and states. Locals and loop variables are
     declared in ``names``.
     """
     unroller = _Unroller(program, names, shapes, problems)
     unroller.run(program.statements)
-    return tuple(unroller.assigned)
+    targets = _targets(program.statements)
+    return Step(tuple(unroller.assigned), targets, program.complete)
 
 
 class _Unroller:
@@ -43,7 +63,7 @@ class _Unroller:
     ) -> None:
         self.assigned: list[Assign] = []
         self._complete = program.complete
-        self._later = _assigned_names(program.statements)
+        self._later = _targets(program.statements)
         self._current: dict[str, int] = {}
         self._names = names
         self._shapes = shapes
@@ -100,7 +120,7 @@ class _Unroller:
             check_identifier(name, place)
             self._names.declare(name, "local", place)
         elif kind in ("dimension", "constant"):
-            found = f"`{name}` is a {kind} and cannot be assigned"
+            found = f"{self._names.described(name)} and cannot be assigned"
             raise Mistake(place, found, "a local's or a state's name")
         elif kind == "loop variable":
             raise Mistake(place, f"`{name}` is a loop variable already", "another name")
@@ -110,7 +130,7 @@ class _Unroller:
             return
         if value.shape != self._shapes[name]:
             found = f"a value of the shape {shown(value.shape)} for the state `{name}`"
-            hint = "states are assigned without broadcasting; add it to `0 * " + name + "`"
+            hint = "states are assigned without broadcasting: `x + zeros(K, V)`"
             raise Mistake(place, found, f"the shape {shown(self._shapes[name])}", hint)
 
     def _shadow(self, name: str, place: Place) -> None:
@@ -150,11 +170,14 @@ class _Unroller:
 
     def _range(self, statement: Statement, tree: ast.expr) -> tuple[int, int]:
         builder = Builder(statement, self._scope)
-        called = isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)
-        if not called or tree.func.id != "range" or tree.keywords or len(tree.args) not in (1, 2):
-            raise Mistake(statement.place(tree), "a loop over this", "`range(n)`, `range(a, b)`")
-        bounds = [builder.integer(arg) for arg in tree.args]
-        return (0, bounds[0]) if len(bounds) == 1 else (bounds[0], bounds[1])
+        match tree:
+            case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
+                return 0, builder.integer(stop)
+            case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
+                return builder.integer(start), builder.integer(stop)
+            case _:
+                expected = "`range(n)` or `range(a, b)`"
+                raise Mistake(statement.place(tree), "a loop over this", expected)
 
     def _count(self, place: Place) -> None:
         """Count statements and loop passes; stop reading the file beyond the limit."""
@@ -196,13 +219,13 @@ class _Unroller:
         return self._names.unknown(name, place, known)
 
 
-def _assigned_names(statements: Sequence[Statement]) -> frozenset[str]:
-    """Every name that a statement or loop assigns, for messages."""
+def _targets(statements: Sequence[Statement]) -> frozenset[str]:
+    """Every name that a statement or loop assigns, mistaken or not."""
     found: set[str] = set()
     for statement in statements:
         names = (n for n in ast.walk(statement.tree) if isinstance(n, ast.Name))
         found |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
-        found |= _assigned_names(statement.body)
+        found |= _targets(statement.body)
     return frozenset(found)
 
 
@@ -214,6 +237,5 @@ def _unknown(statement: Statement) -> Mistake:
         return Mistake(place, "control flow on data", "assignments and loops over range", hint)
     if isinstance(tree, ast.Expr):
         return Mistake(place, "an expression whose value is lost", "`name = expression`")
-    what = type(tree).__name__.lower()
+    what = _KEYWORDS.get(type(tree), type(tree).__name__.lower())
     return Mistake(place, f"the statement `{what}`", "assignments and loops over range")
-

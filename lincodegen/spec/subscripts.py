@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import Protocol
 
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.problems import Mistake
+from lincodegen.spec.reader import Reader
 from lincodegen.spec.shapes import ONE, shown, smallest
 from lincodegen.spec.step import Node, Place
-
-
-class Reader(Protocol):
-    """What a subscript needs of the builder of the expression that it stands in."""
-
-    def place(self, node: ast.expr, /) -> Place: ...
-    def dim(self, tree: ast.expr) -> Dim: ...
-    def integer(self, tree: ast.expr) -> int: ...
 
 
 def subscript(reader: Reader, operand: Node, tree: ast.Subscript) -> Node:

@@ -197,7 +197,7 @@ def _check_characters(text: Scalar, line: _Line) -> None:
         before = line.text[: strange.start()]
         row = before.count("\n")
         column = len(before.rsplit("\n", 1)[-1]) + (line.indent if row == 0 else 0)
-        found = f"the character {ascii(strange.group())}"
+        found = f"the character {strange.group()!a}"
         expected = "names, numbers, operators and brackets, in ASCII"
         raise Mistake(text.at(line.number + row, column), found, expected)
 

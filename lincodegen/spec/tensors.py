@@ -24,9 +24,7 @@ _SHAPE = "shape: [K, V]"
 _MAX_STATE_RANK = 2
 
 
-def dimensions(
-    mappings: Iterable[Mapping], names: Names, problems: Problems
-) -> dict[str, Place]:
+def dimensions(mappings: Iterable[Mapping], names: Names, problems: Problems) -> dict[str, Place]:
     """The capitalised names in the shapes of inputs or parameters, in order of appearance."""
     found: dict[str, Place] = {}
     for entry in (entry for mapping in mappings for entry in _shape_entries(mapping)):

@@ -10,9 +10,10 @@ from lincodegen.spec.problems import Mistake, nearest
 from lincodegen.spec.step import Place
 
 ELEMENTWISE = frozenset(
-    "exp log log1p sigmoid softplus silu gelu tanh relu elu abs sign sqrt rsqrt".split()
+    {"exp", "log", "log1p", "sigmoid", "softplus", "silu", "gelu", "tanh", "relu", "elu"}
+    | {"abs", "sign", "sqrt", "rsqrt"}
 )
-LAST_AXIS = frozenset("cumsum softmax l2norm rmsnorm layernorm".split())
+LAST_AXIS = frozenset(["cumsum", "softmax", "l2norm", "rmsnorm", "layernorm"])
 SHAPED = frozenset({"ones", "zeros", "eye"})
 FUNCTIONS = (
     ELEMENTWISE
@@ -25,8 +26,8 @@ CONSTANT_FUNCTIONS = frozenset({"sqrt", "exp", "log"})
 DEFAULT_FUNCTIONS = ELEMENTWISE | {"maximum", "minimum"}
 
 ARGUMENTS = frozenset(
-    "initial_state output_final_state cu_seqlens cu_seqlens_cpu state state_indices "
-    "state_v_first out check_inputs".split()
+    {"initial_state", "output_final_state", "cu_seqlens", "cu_seqlens_cpu", "check_inputs"}
+    | {"state", "state_indices", "state_v_first", "out"}
 )
 NO_DIMENSIONS = frozenset({"B", "T", "H", "N"})
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Protocol
 
 from lincodegen.errors import TuningError
 from lincodegen.targets.target import Target, list_targets, load_target
 
 
-def from_device(properties: Any) -> Target:
+class DeviceProperties(Protocol):
+    """What every driver tells; the rest is asked for by name and may be missing."""
+
+    name: str
+    major: int
+    minor: int
+    multi_processor_count: int
+
+
+def from_device(properties: DeviceProperties) -> Target:
     """The target of a device, given ``torch.cuda.get_device_properties(device)``.
 
     A listed architecture keeps the figures that drivers do not tell (matrix unit, registers per
@@ -41,11 +50,11 @@ def from_device(properties: Any) -> Target:
         ),
         memory_bandwidth=_bandwidth(properties) or relative.memory_bandwidth * scale,
         peak_bf16=relative.peak_bf16 * scale,
-        l2_bytes=_told(properties, "L2_cache_size", relative.l2_bytes),
+        l2_bytes=_second_level_cache(properties, relative),
     )
 
 
-def _relative(properties: Any) -> tuple[str, Target]:
+def _relative(properties: DeviceProperties) -> tuple[str, Target]:
     """The device's own name and the listed target nearest to it."""
     architecture = str(getattr(properties, "gcnArchName", "") or "").split(":")[0]
     if architecture.startswith("gfx"):
@@ -80,11 +89,18 @@ def _nearest_amd(architecture: str) -> Target:
     )
 
 
-def _told(properties: Any, name: str, otherwise: int) -> int:
+def _told(properties: DeviceProperties, name: str, otherwise: int) -> int:
     return int(getattr(properties, name, 0) or otherwise)
 
 
-def _bandwidth(properties: Any) -> float | None:
+def _second_level_cache(properties: DeviceProperties, relative: Target) -> int:
+    # ROCm tells the cache of one die
+    if relative.backend == "hip":
+        return relative.l2_bytes
+    return _told(properties, "L2_cache_size", relative.l2_bytes)
+
+
+def _bandwidth(properties: DeviceProperties) -> float | None:
     """Bytes per second from clock (kHz) and width (bits), twice a cycle; None if not told."""
     clock = getattr(properties, "memory_clock_rate", 0) or 0
     width = getattr(properties, "memory_bus_width", 0) or 0

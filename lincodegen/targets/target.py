@@ -62,7 +62,7 @@ class Target:
 
 def list_targets() -> tuple[str, ...]:
     """Names of the architectures with a data file, sorted."""
-    names = (entry.name for entry in resources.files(__package__).iterdir())
+    names = (entry.name for entry in resources.files("lincodegen.targets").iterdir())
     return tuple(
         sorted(
             name.removesuffix(".toml")
@@ -80,5 +80,7 @@ def load_target(name: str) -> Target:
             f"No target is called {name!r}; the listed ones are {', '.join(list_targets())}. "
             "For a GPU that is not listed use the figures of its driver (from_device)."
         )
-    text = resources.files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("lincodegen.targets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    )
     return Target(name=name, **tomllib.loads(text))

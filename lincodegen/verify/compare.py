@@ -1,8 +1,8 @@
 """Tolerances: how far a result may be from the float64 recurrence on the rounded inputs.
 
-With r the exact result, n the recurrence run naively in float32, e the emulator (the same
-chunked algorithm with its declared roundings, else the recurrence in the tested dtype) and u
-the unit roundoff:
+With r the exact result, n the recurrence run naively in float32, u the unit roundoff and e the
+emulator, the same chunked algorithm with its declared roundings, or else the recurrence in
+float32 with the operands of its products rounded:
 
     F1  algebra, float64     norm2(a - r) <= 1e-9 norm2(r) + 1e-10
     F2  float32              max|a - r| <= 4 max|n - r| + 64 u max|r| + 1e-7
@@ -121,7 +121,7 @@ def f5(actual: Tensor, reference: Tensor, rounded: Tensor) -> Outcome:
     errors, others = _per_token(actual, reference), _per_token(rounded, reference)
     if not errors.numel():
         return _outcome("F5", 0.0, 0.0)
-    floor = 64 * roundoff(actual.dtype) if actual.dtype != torch.float64 else 1e-9
+    floor = max(64 * FLOAT32_ROUNDOFF, 32 * roundoff(actual.dtype))
     bound = max(16 * float(errors.median()), 4 * float(others.max()) + floor)
     return _outcome("F5", float(errors.max()), bound)
 

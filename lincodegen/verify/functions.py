@@ -10,22 +10,37 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lincodegen.spec.step import Node
+from lincodegen.verify.attributes import axes_of, dims_of, index_of, name_of, number_of
 
 Pointwise: TypeAlias = Callable[..., Tensor]
 EPSILON = 1e-6
 
 
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How to compute: ``zero`` gives dtype and device, ``guarded`` the rule above.
+
+    ``operands`` is a dtype that the operands of products are rounded to, or None.
+    """
+
+    zero: Tensor
+    guarded: bool
+    operands: torch.dtype | None = None
+
+
 def apply(
-    node: Node, args: list[Tensor], sizes: Mapping[str, int], zero: Tensor, guarded: bool
+    node: Node, args: list[Tensor], sizes: Mapping[str, int], arithmetic: Arithmetic
 ) -> Tensor:
-    """The value of an inner node from its operands; ``zero`` gives dtype and device."""
+    """The value of an inner node from its operands."""
+    zero, guarded = arithmetic.zero, arithmetic.guarded
     call = _guarded if guarded else _plain
     args = align_heads(args)
     if node.op in _POINTWISE:
@@ -36,11 +51,13 @@ def apply(
         shape = [d.evaluate(sizes) for d in node.shape]
         return _FILLED[node.op](*shape, dtype=zero.dtype, device=zero.device)[None, None]
     if node.op in _PRODUCTS:
+        if arithmetic.operands is not None:
+            args = [x.to(arithmetic.operands).to(zero.dtype) for x in args]
         return _product(node, args, call)
     if node.op in _NORMS:
         return _NORMS[node.op](args[0], call)
     if node.op == "slice":
-        start, stop = (d if isinstance(d, int) else d.evaluate(sizes) for d in node.attr)
+        start, stop = (d.evaluate(sizes) for d in dims_of(node))
         return args[0][:, :, start:stop]
     return _MOVES[node.op](node, args, call)
 
@@ -72,23 +89,35 @@ def _guarded(function: Pointwise, *args: Tensor) -> Tensor:
     return _ZeroStaysZero.apply(function, *torch.broadcast_tensors(*args))
 
 
+class _Context(Protocol):
+    """What autograd keeps between forward and backward."""
+
+    function: Pointwise
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors."""
+        ...
+
+
 class _ZeroStaysZero(torch.autograd.Function):
     """A pointwise function whose vector-Jacobian product takes 0 times infinity for 0."""
 
     @staticmethod
-    def forward(ctx, function: Pointwise, *args: Tensor) -> Tensor:
+    def forward(ctx: _Context, function: Pointwise, *args: Tensor) -> Tensor:
         ctx.function = function
         ctx.save_for_backward(*args)
         return function(*args)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (dy,) = cotangents
         with torch.enable_grad():
             args = [x.detach().requires_grad_() for x in ctx.saved_tensors]
             y = ctx.function(*args)
-        grads = torch.autograd.grad(y, args, dy, allow_unused=True)
-        return None, *(None if dx is None else torch.where(dy == 0, 0.0, dx) for dx in grads)
+        gradients = torch.autograd.grad(y, args, dy, allow_unused=True, materialize_grads=True)
+        return None, *(torch.where(dy == 0, 0.0, dx) for dx in gradients)
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -107,7 +136,7 @@ _COMPARISONS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _where(node: Node) -> Pointwise:
-    compare = _COMPARISONS[str(node.attr[0])]
+    compare = _COMPARISONS[name_of(node)]
     return lambda a, b, x, y: torch.where(compare(a, b), x, y)
 
 
@@ -136,8 +165,8 @@ _NAMED: Mapping[str, Pointwise] = {
 }
 _POINTWISE: Mapping[str, Callable[[Node], Pointwise]] = {
     **{name: lambda node: _NAMED[node.op] for name in _NAMED},
-    "pow": lambda node: lambda x: torch.pow(x, node.attr[0]),
-    "exp_base": lambda node: lambda x: torch.pow(node.attr[0], x),
+    "pow": lambda node: lambda x: torch.pow(x, number_of(node)),
+    "exp_base": lambda node: lambda x: torch.pow(number_of(node), x),
     "where": _where,
 }
 _FILLED: Mapping[str, Callable[..., Tensor]] = {
@@ -186,15 +215,9 @@ _NORMS: Mapping[str, Callable[[Tensor, Pointwise], Tensor]] = {
 
 
 def _softmax(node: Node, args: list[Tensor], call: Pointwise) -> Tensor:
-    (x,), axis = args, _axis(node)
+    (x,), (axis,) = args, axes_of(node)
     e = call(torch.exp, x - x.detach().amax(axis, keepdim=True))
     return call(torch.div, e, e.sum(axis, keepdim=True))
-
-
-def _axis(node: Node) -> int | tuple[int, ...]:
-    """The tensor's axis of a node's ``axis``; all but batch and heads for None."""
-    axis = node.attr[0]
-    return tuple(range(2, 2 + len(node.args[0].shape))) if axis is None else 2 + int(axis)
 
 
 def _concat(_: Node, args: list[Tensor], call: Pointwise) -> Tensor:
@@ -205,12 +228,12 @@ def _concat(_: Node, args: list[Tensor], call: Pointwise) -> Tensor:
 _MOVES: Mapping[str, Callable[[Node, list[Tensor], Pointwise], Tensor]] = {
     "transpose": lambda node, args, call: args[0].transpose(-1, -2),
     "diag": lambda node, args, call: torch.diag_embed(args[0]),
-    "index": lambda node, args, call: args[0][:, :, node.attr[0]],
-    "expand": lambda node, args, call: args[0].unsqueeze(_axis(node)),
+    "index": lambda node, args, call: args[0].select(2, index_of(node)),
+    "expand": lambda node, args, call: args[0].unsqueeze(2 + index_of(node)),
     "ravel": lambda node, args, call: args[0].flatten(2) if args[0].ndim > 2 else args[0],
     "concat": _concat,
-    "sum": lambda node, args, call: args[0].sum(_axis(node)) if node.args[0].shape else args[0],
-    "mean": lambda node, args, call: args[0].mean(_axis(node)) if node.args[0].shape else args[0],
-    "cumsum": lambda node, args, call: args[0].cumsum(_axis(node)),
+    "sum": lambda node, args, call: args[0].sum(axes_of(node)) if node.args[0].shape else args[0],
+    "mean": lambda node, args, call: args[0].mean(axes_of(node)) if node.args[0].shape else args[0],
+    "cumsum": lambda node, args, call: args[0].cumsum(axes_of(node)[0]),
     "softmax": _softmax,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lincodegen.spec.step import Node, Recurrence
+from lincodegen.verify.attributes import index_of, name_of
 from lincodegen.verify.layout import tensors_of
 
 _EXPONENTIALS = frozenset({"exp", "exp_base", "sigmoid"})
@@ -48,7 +49,7 @@ def _nodes(recurrence: Recurrence) -> Iterator[Node]:
 def _is_state(recurrence: Recurrence, node: Node) -> bool:
     """Whether a node is a state's value itself, kept under a local's name or not."""
     if node.op == "ref":
-        assign = recurrence.step[int(str(node.attr[0]))]
+        assign = recurrence.step[index_of(node)]
         return assign.state or _is_state(recurrence, assign.value)
     return node.op == "state"
 
@@ -56,9 +57,9 @@ def _is_state(recurrence: Recurrence, node: Node) -> bool:
 def _tensors(recurrence: Recurrence, node: Node, through: frozenset[str] | None) -> set[str]:
     """Tensors below a node, only through the given operations where some are given."""
     if node.op in ("input", "parameter"):
-        return {str(node.attr[0])}
+        return {name_of(node)}
     if node.op == "ref":
-        assign = recurrence.step[int(str(node.attr[0]))]
+        assign = recurrence.step[index_of(node)]
         return set() if assign.state else _tensors(recurrence, assign.value, through)
     if through is not None and node.op not in through:
         return set()

@@ -35,8 +35,13 @@ class Evaluation:
         }
 
 
-def evaluate_reference(recurrence: Recurrence, case: Case, dtype: torch.dtype) -> Evaluation:
-    """The recurrence in ``dtype``, gradients by autograd."""
+def evaluate_reference(
+    recurrence: Recurrence,
+    case: Case,
+    dtype: torch.dtype,
+    operands: torch.dtype | None = None,
+) -> Evaluation:
+    """The recurrence in ``dtype``, gradients by autograd; ``operands`` as in ``run``."""
     tensors = {name: _leaf(x.to(dtype)) for name, x in case.tensors.items()}
     states = {name: _leaf(x.to(dtype)) for name, x in (case.initial_state or {}).items()}
     results = run(
@@ -45,6 +50,7 @@ def evaluate_reference(recurrence: Recurrence, case: Case, dtype: torch.dtype) -
         initial_state=states,
         cu_seqlens=case.geometry.cu_seqlens,
         dtype=dtype,
+        operands=operands,
     )
     return _with_gradients(case, results, tensors, states)
 

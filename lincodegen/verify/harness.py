@@ -27,9 +27,9 @@ class Plan:
     """What to try.
 
     ``sizes`` gives the dimensions, by default small ones that are no powers of two; ``cases``
-    names adversaries, geometries and properties, by default all that concern the recurrence; typical
-    inputs are tried at all ``lengths``, the others at the last one. ``emulator`` is an op with
-    the roundings that a 16-bit kernel declares.
+    names adversaries, geometries and properties, by default all that concern the recurrence;
+    typical inputs are tried at all ``lengths``, the others at the last one. ``emulator`` is an op
+    with the roundings that a 16-bit kernel declares.
     """
 
     sizes: Mapping[str, int] | None = None

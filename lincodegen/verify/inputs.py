@@ -99,8 +99,10 @@ def draw(
     heads = head_counts(recurrence, tensors)
     outputs = {
         name: _normal(
-            (geometry.batch, geometry.length, heads.outputs[name])
-            + tuple(d.evaluate(geometry.sizes) for d in node.shape),
+            (
+                *(geometry.batch, geometry.length, heads.outputs[name]),
+                *(d.evaluate(geometry.sizes) for d in node.shape),
+            ),
             _generator(seed, f"cotangent {name}"),
         ).to(dtype)
         for name, node in recurrence.outputs
@@ -161,8 +163,10 @@ def _initial_states(recurrence: Recurrence, geometry: Geometry, tensors: Drawn, 
     heads = head_counts(recurrence, tensors)
     return {
         s.name: _normal(
-            (geometry.sequences, heads.states[s.name])
-            + tuple(d.evaluate(geometry.sizes) for d in s.shape),
+            (
+                *(geometry.sequences, heads.states[s.name]),
+                *(d.evaluate(geometry.sizes) for d in s.shape),
+            ),
             _generator(seed, f"initial {s.name}"),
         )
         for s in recurrence.states
@@ -231,7 +235,8 @@ def _inside(tensor: Tensor, x: Values) -> Values:
         x = torch.where(x == domain.high, inner, x)
     if tensor.norm is not None and math.isfinite(tensor.norm.high):
         length = x.double().norm(dim=-1, keepdim=True)
-        shrink = torch.where(length > tensor.norm.high, 1.0 - 2 * finfo.eps, 1.0)
+        over = length > tensor.norm.high * (1.0 - 4 * finfo.eps)
+        shrink = 1.0 - 8 * finfo.eps * over.double()
         x = (x.double() * shrink).to(x.dtype)
     return x
 

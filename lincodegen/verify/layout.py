@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor as Values
+from typing import TYPE_CHECKING
 
 from lincodegen.spec.step import Node, Recurrence, Tensor
+from lincodegen.verify.attributes import index_of, name_of
+
+if TYPE_CHECKING:
+    from torch import Tensor as Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,9 @@ def _names(node: Node, local: list[frozenset[str]]) -> frozenset[str]:
     found: set[str] = set()
     for leaf in node.walk():
         if leaf.op in ("input", "parameter"):
-            found.add(str(leaf.attr[0]))
+            found.add(name_of(leaf))
         elif leaf.op == "state":
-            found.add(f"state {leaf.attr[0]}")
+            found.add(f"state {name_of(leaf)}")
         elif leaf.op == "ref":
-            found |= local[int(leaf.attr[0])]
+            found |= local[index_of(leaf)]
     return frozenset(found)

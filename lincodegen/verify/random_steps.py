@@ -167,9 +167,7 @@ def _update(draft: _Draft, kind: str, names: tuple[str, str, str], right: bool) 
         erased = f"{value} - {_applied(seen, key, right)}"
         return [f"S = S + {gate}{_outer(key, erased, right)}"]
     erase = _erase_key(draft, key, right)
-    erased = f"{0.5 / draft.events:.3g} * {gate}" + _outer(
-        key, _applied(seen, erase, right), right
-    )
+    erased = f"{0.5 / draft.events:.3g} * {gate}" + _outer(key, _applied(seen, erase, right), right)
     if draft.chance(0.5):
         return [f"S = S - {erased} + {_outer(key, value, right)}"]
     return [f"S = S - {erased}", f"S = S + {_outer(key, value, right)}"]

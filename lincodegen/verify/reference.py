@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from lincodegen.spec.step import LEAVES, Node, Recurrence
-from lincodegen.verify.functions import apply, repeat_heads, widen
+from lincodegen.verify.attributes import dims_of, index_of, name_of, number_of
+from lincodegen.verify.functions import Arithmetic, apply, repeat_heads, widen
 from lincodegen.verify.layout import (
     Heads,
     check_tensors,
@@ -37,6 +38,7 @@ def run(
     initial_state: Mapping[str, Tensor | None] | None = None,
     cu_seqlens: Sequence[int] | Tensor | None = None,
     dtype: torch.dtype = torch.float64,
+    operands: torch.dtype | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The outputs and the final states by name, all in ``dtype``.
 
@@ -47,13 +49,15 @@ def run(
         initial_state: Values before the first token, ``[N, H_state, *shape]``; zero if absent.
         cu_seqlens: Offsets of packed sequences, 0 first and T last; B is 1, N their number.
         dtype: Everything is computed in it.
+        operands: What operands of matrix products, dot and outer are rounded to, None: not at
+            all. So rounds a kernel on tensor cores, which keeps the rest in float32.
 
     Raises:
         ValueError: A tensor is unknown, missing or of a shape that does not fit.
     """
     check_tensors(recurrence, tensors)
     given = {name: x.to(dtype) for name, x in tensors.items()}
-    loop = _TokenLoop.of(recurrence, given, constants or {})
+    loop = _TokenLoop.of(recurrence, given, constants or {}, operands)
     batch, length = next(given[x.name].shape[:2] for x in recurrence.inputs if x.name in given)
     offsets = None if cu_seqlens is None else [int(n) for n in cu_seqlens]
     count = batch if offsets is None else len(offsets) - 1
@@ -83,14 +87,13 @@ class _TokenLoop:
     """The step with everything filled in that no token changes.
 
     ``fixed`` has the values of constants, parameters and defaults by name, ``order`` the
-    nodes of each statement with operands first, ``guarded`` tells that a ``where`` occurs.
+    nodes of each statement with operands first.
     """
 
     recurrence: Recurrence
     sizes: Mapping[str, int]
     heads: Heads
-    guarded: bool
-    zero: Tensor
+    arithmetic: Arithmetic
     order: tuple[Order, ...]
     fixed: dict[str | int, Tensor]
 
@@ -99,6 +102,7 @@ class _TokenLoop:
         recurrence: Recurrence,
         given: Mapping[str, Tensor],
         constants: Mapping[str, float | None],
+        operands: torch.dtype | None,
     ) -> _TokenLoop:
         """Read sizes and heads off the tensors; evaluate constants, then defaults."""
         zero = next(iter(given.values())).new_zeros(())
@@ -106,7 +110,8 @@ class _TokenLoop:
         order = tuple(tuple(assign.value.walk()) for assign in recurrence.step)
         roots = order + tuple(tuple(node.walk()) for _, node in recurrence.outputs)
         guarded = any(node.op == "where" for nodes in roots for node in nodes)
-        loop = _TokenLoop(recurrence, sizes, heads, guarded, zero, order, {})
+        arithmetic = Arithmetic(zero, guarded, operands)
+        loop = _TokenLoop(recurrence, sizes, heads, arithmetic, order, {})
         for constant in recurrence.constants:
             value = constants.get(constant.name)
             loop.fixed[constant.name] = (
@@ -137,7 +142,11 @@ class _TokenLoop:
             value = given.get(state.name)
             if value is not None and tuple(value.shape) != shape:
                 raise ValueError(f"initial {state.name}: {tuple(value.shape)}, expected {shape}")
-            states[state.name] = self.zero.expand(shape) if value is None else value.to(self.zero)
+            states[state.name] = (
+                self.arithmetic.zero.expand(shape)
+                if value is None
+                else value.to(self.arithmetic.zero)
+            )
         return states
 
     def run(
@@ -162,7 +171,7 @@ class _TokenLoop:
         outputs = {
             name: torch.stack(collected[name], 1)
             if length
-            else self.zero.new_zeros(
+            else self.arithmetic.zero.new_zeros(
                 batch, 0, self.heads.outputs[name], *(d.evaluate(self.sizes) for d in node.shape)
             )
             for name, node in self.recurrence.outputs
@@ -170,21 +179,22 @@ class _TokenLoop:
         return outputs, states
 
     def evaluate(self, order: Order, leaves: Mapping[str | int, Tensor]) -> Tensor:
-        """The last node's value; ``leaves`` by a tensor's name, ``"state S"``, or a statement's
-        index."""
+        """The last node's value; leaves by a tensor's name, ``"state S"``, a statement's index."""
         values: dict[int, Tensor] = {}
         for node in order:
             if node.op in LEAVES:
                 values[id(node)] = self._leaf(node, leaves)
             else:
                 args = [values[id(arg)] for arg in node.args]
-                values[id(node)] = apply(node, args, self.sizes, self.zero, self.guarded)
+                values[id(node)] = apply(node, args, self.sizes, self.arithmetic)
         return values[id(order[-1])]
 
     def _leaf(self, node: Node, leaves: Mapping[str | int, Tensor]) -> Tensor:
-        (key,) = node.attr
         if node.op == "number":
-            return self.zero.new_full((1, 1), key)
+            return self.arithmetic.zero.new_full((1, 1), number_of(node))
         if node.op == "size":
-            return self.zero.new_full((1, 1), key.evaluate(self.sizes))
-        return leaves[f"state {key}" if node.op == "state" else key]
+            (size,) = dims_of(node)
+            return self.arithmetic.zero.new_full((1, 1), size.evaluate(self.sizes))
+        if node.op == "ref":
+            return leaves[index_of(node)]
+        return leaves[f"state {name_of(node)}" if node.op == "state" else name_of(node)]

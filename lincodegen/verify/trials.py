@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincodegen.spec.step import Recurrence
 from lincodegen.verify import compare
-from lincodegen.verify.call import Op, naive_op
+from lincodegen.verify.call import Op
 from lincodegen.verify.compare import Outcome
 from lincodegen.verify.gates import decay_factors, gates
 from lincodegen.verify.gradients import Evaluation, evaluate_op, evaluate_reference
@@ -26,8 +26,9 @@ HALF = (torch.bfloat16, torch.float16)
 class Trial:
     """The exact result, the naive float32 one, and for 16-bit types a rounded one.
 
-    ``rounded`` is the emulator's result where ``emulated``, else that of the recurrence in the
-    tested dtype. ``scales`` has the scale of the gates' gradients, by name of row.
+    ``rounded`` is the emulator's result where ``emulated``, else that of the recurrence in
+    float32 with the operands of its products in the tested dtype. ``scales`` has the scale of
+    the gates' gradients, by name of row.
     """
 
     recurrence: Recurrence
@@ -53,8 +54,12 @@ class Trial:
         naive = evaluate_reference(recurrence, case, torch.float32).named()
         rounded = naive
         if dtype in HALF:
-            op = naive_op(recurrence) if emulator is None else emulator
-            rounded = evaluate_op(recurrence, case, op, "cpu").named()
+            evaluation = (
+                evaluate_reference(recurrence, case, torch.float32, operands=dtype)
+                if emulator is None
+                else evaluate_op(recurrence, case, emulator)
+            )
+            rounded = evaluation.named()
         return Trial(
             recurrence,
             case,
@@ -77,7 +82,7 @@ class Trial:
         rows: list[Row] = []
         skipped = 0
         for name, a in actual.items():
-            left_out = self._undefined(name, a)
+            left_out = self._undefined(name, a) | self._out_of_range(name, a)
             skipped += int(left_out.sum())
             rows += self._rows(name, a, left_out)
         return rows, skipped
@@ -87,7 +92,12 @@ class Trial:
         tensor = name.removeprefix("grad ")
         if name == tensor or tensor not in decay_factors(self.recurrence):
             return torch.zeros_like(actual, dtype=torch.bool)
-        return (self.case.tensors[tensor] == 0) & (actual == 0)
+        return (self.case.tensors[tensor] == 0) & (actual == 0) & (self.exact[name] != 0)
+
+    def _out_of_range(self, name: str, actual: Tensor) -> Tensor:
+        """Entries whose exact value the dtype of the result cannot hold."""
+        exact = self.exact[name].abs()
+        return exact.isfinite() & (exact > torch.finfo(actual.dtype).max)
 
     def _rows(self, name: str, actual: Tensor, left_out: Tensor) -> list[Row]:
         a, r, n, e = (

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 class Row:
     """How far one tensor of one case is off.
 
-    ``tensor`` is an output's name, ``final S``, ``grad x``, ``grad initial S``, or ``call`` where the op raised; ``note`` has the message or why no figure counts.
+    ``tensor`` is an output's name, ``final S``, ``grad x``, ``grad initial S``, or ``call``
+    where the op raised, with the message in ``note``.
     """
 
     case: str
@@ -34,7 +35,8 @@ class Row:
 class Verdict:
     """Whether an op agrees with its recurrence, and by how much.
 
-    ``skipped`` counts the entries left out: gradients of a decay factor where it is 0.
+    ``skipped`` counts the entries left out: gradients of a decay factor where it is 0, and values
+    beyond the range of a 16-bit type.
     """
 
     recurrence: str

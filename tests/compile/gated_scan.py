@@ -5,7 +5,7 @@ import triton.language as tl
 
 
 @triton.jit
-def scan_fwd_kernel(
+def scan_fwd_kernel(  # noqa: PLR0913
     q, k, v, g, o, ht, scale, T, H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BT: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip

@@ -30,28 +30,32 @@ def lower_blocks(b_t11, b_t21, b_t22, BC: tl.constexpr):
 
 
 @triton.jit
+def unit_lower_inverse_16(b_n):
+    """(I - N)^-1 of one [16, 16] block, by merging blocks of 2, 4 and 8."""
+    o_r = tl.arange(0, 16)[:, None]
+    o_c = tl.arange(0, 16)[None, :]
+    b_t = tl.where(o_r == o_c, 1.0, 0.0) + tl.where(o_r // 2 == o_c // 2, b_n, 0.0)
+    for i in tl.static_range(1, 4):
+        # the lower left quadrants of the diagonal blocks of 4, 8, 16
+        m_n21 = (o_r >> (i + 1) == o_c >> (i + 1)) & (o_r >> i != o_c >> i)
+        b_tn = tl.dot(b_t, tl.where(m_n21, b_n, 0.0), input_precision="ieee")
+        b_t += tl.dot(b_tn, b_t, input_precision="ieee")
+    return b_t
+
+
+@triton.jit
 def unit_lower_inverse(b_n, BT: tl.constexpr):
     """(I - N)^-1 for strictly lower triangular N of [BT, BT]; BT is 16, 32 or 64."""
     if BT == 16:
-        o_r = tl.arange(0, 16)[:, None]
-        o_c = tl.arange(0, 16)[None, :]
-        b_t = tl.where(o_r == o_c, 1.0, 0.0) + tl.where(o_r // 2 == o_c // 2, b_n, 0.0)
-        for level in tl.static_range(1, 4):
-            # the lower left quadrants of the diagonal blocks of 2^(level + 1)
-            m_21 = (o_r // (2 << level) == o_c // (2 << level)) & (
-                o_r // (1 << level) != o_c // (1 << level)
-            )
-            b_m = tl.where(m_21, b_n, 0.0)
-            b_tm = tl.dot(b_t, b_m, input_precision="ieee")
-            b_t += tl.dot(b_tm, b_t, input_precision="ieee")
-        return b_t
+        b_t = unit_lower_inverse_16(b_n)
     else:
         b_n11, b_n21, b_n22 = quadrants(b_n, BT // 2)
         b_t11 = unit_lower_inverse(b_n11, BT // 2)
         b_t22 = unit_lower_inverse(b_n22, BT // 2)
         b_tn = tl.dot(b_t22, b_n21, input_precision="ieee")
         b_t21 = tl.dot(b_tn, b_t11, input_precision="ieee")
-        return lower_blocks(b_t11, b_t21, b_t22, BT // 2)
+        b_t = lower_blocks(b_t11, b_t21, b_t22, BT // 2)
+    return b_t
 
 
 @triton.jit

@@ -24,7 +24,7 @@ def test_ruff_finds_nothing():
 
 
 def test_ruff_would_format_nothing():
-    passes("ruff", "format", "--no-cache", "--check")
+    passes("ruff", "format", "--no-cache", "--check", "--output-format", "concise")
 
 
 def test_the_contracts_between_stages_are_kept():
@@ -32,4 +32,4 @@ def test_the_contracts_between_stages_are_kept():
 
 
 def test_the_types_agree():
-    passes("pyright", "--pythonpath", sys.executable)
+    passes("pyright", "-p", "pyproject.toml", "--pythonpath", sys.executable)

@@ -25,9 +25,6 @@ MODEL = re.compile(rf"(?<![a-z])({'|'.join(MODELS.split())})(?![a-z])", re.IGNOR
 ALLOWED_PATHS = ("/bin/", "/dev/", "/proc/", "/sys/", "/usr/bin/env")
 ABSOLUTE_PATH = re.compile(r"""(?<=["'\s(=`])/[a-z]+(?:/[\w.-]+)+""")
 
-LAZY = {"torch", "triton", "optuna", "sympy", "ruamel", "rich", "numpy", "transformers"}
-LAZY_STAGES = ("cli", "__init__.py", "ops", "__main__.py")
-
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(tree):
@@ -106,23 +103,6 @@ def test_no_file_knows_a_path_of_one_machine(files):
         if not match[0].startswith(ALLOWED_PATHS)
     ]
     assert not found
-
-
-def test_imports_inside_functions_are_for_heavy_packages_only(modules):
-    found = [
-        f"{relative(path)}:{node.lineno}"
-        for path, tree in modules.items()
-        if path.relative_to(ROOT / "lincodegen").parts[0] not in LAZY_STAGES
-        for function in functions(tree)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom) and not imported(node) <= LAZY
-    ]
-    assert not found
-
-
-def imported(node: ast.Import | ast.ImportFrom) -> set[str]:
-    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
-    return {str(name).split(".")[0] for name in names}
 
 
 def test_text_of_a_spec_is_never_executed(modules):

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from verify_specs import BONUS, DELTA, FACTOR, NORMALISED, PRODUCT, RESET, RETENTION
+
 from lincodegen.spec.loader import load
 from lincodegen.verify.reference import run
-from verify_specs import BONUS, DELTA, FACTOR, NORMALISED, PRODUCT, RESET, RETENTION
 
 B, T, H, K, V = 2, 5, 2, 3, 4
 

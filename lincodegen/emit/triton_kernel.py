@@ -1,0 +1,336 @@
+"""One kernel of a schedule as text: the role's template filled with its body."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+from lincodegen.emit.templates import render
+from lincodegen.emit.triton_body import Body
+from lincodegen.emit.triton_rows import SIZES, TILES
+from lincodegen.program.ir import strip
+from lincodegen.program.program import Program
+from lincodegen.schedule.kernels import Kernel, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class KernelText:
+    """A printed kernel with what its launcher must pass, in order.
+
+    ``pointers`` are the names of tensors, ``heads`` those of operands whose head count the
+    kernel is told, ``constants`` all its constexpr parameters, ``tools`` the tile functions
+    that it calls.
+    """
+
+    name: str
+    text: str
+    pointers: tuple[str, ...]
+    heads: tuple[str, ...]
+    scalars: tuple[str, ...]
+    constants: tuple[str, ...]
+    tools: frozenset[str]
+    kernel: Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class ScanContext:
+    """What templates/kernels/scan.py.jinja fills in."""
+
+    name: str
+    doc: str
+    parameters: tuple[str, ...]
+    tiled: bool
+    index: tuple[str, ...]
+    carry: str
+    first: str
+    last: str
+    state: str
+    state_mask: str
+    state_size: str
+    state_offset: str
+    reverse: bool
+    kept: str | None
+    chunk: tuple[str, ...]
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkContext:
+    """What templates/kernels/chunk.py.jinja fills in."""
+
+    name: str
+    doc: str
+    parameters: tuple[str, ...]
+    index: tuple[str, ...]
+    looped: str | None
+    before: tuple[str, ...]
+    inside: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def print_kernel(program: Program, kernel: Kernel, op: str) -> KernelText:
+    """The text of one kernel of an op."""
+    return _Printer(program, kernel, op).text()
+
+
+class _Printer:
+    """Collects a kernel's parts in the order in which they are discovered."""
+
+    def __init__(self, program: Program, kernel: Kernel, op: str) -> None:
+        self.program, self.kernel = program, kernel
+        self.body = Body(program, kernel)
+        self.name = f"{op}_{kernel.role}_{kernel.direction}_kernel"
+        self.axes = program.carry.axes
+
+    def text(self) -> KernelText:
+        """Prints body and stores first; loads, clocks and indices follow from them."""
+        body, kernel = self.body, self.kernel
+        body.run()
+        stores = {"inside": [], "after": []}  # type: dict[str, list[str]]
+        for stored in kernel.outputs:
+            inside = kernel.looped is not None and kernel.looped in strip(stored.tile).axes
+            stores["inside" if inside else "after"] += self._store(stored)
+        carry = [f"{self._carry_name()} = {body.value(body.mapped(kernel.carry.update))}"] if kernel.carry else []
+        loads = self._loads()
+        masks = [f"{name} = {text}" for text, name in body.masks.items()]
+        index = self._index(masks)
+        chunk = [*body.rows.chunk_lines(), *self._row_lines()]
+        clocks = self._clock_lines()
+        doc = f"{_DOCS[kernel.role, kernel.direction]}"
+        if kernel.carry:
+            lines = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"]]
+            after = [*body.before, *stores["after"], *carry]
+            used = [*body.before, *stores["after"], *carry, *_STATE_WORDS]
+            lines = pruned(lines, used)
+            index = pruned(index, [*lines, *used])
+            parameters = self._parameters("\n".join([*index, *lines, *used]))
+            text = render("kernels/scan.py.jinja", self._scan(parameters, doc, index, lines, after))
+        else:
+            before = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"], *body.before]
+            inside = [*loads["inside"], *clocks["inside"], *body.inside, *stores["inside"]]
+            after = [*body.after, *stores["after"]]
+            used = [*inside, *after]
+            before = pruned(before, used)
+            index = pruned(index, [*before, *used])
+            parameters = self._parameters("\n".join([*index, *before, *used]))
+            context = ChunkContext(
+                self.name, doc, tuple(parameters), tuple(index), kernel.looped, tuple(before), tuple(inside), tuple(after)
+            )
+            text = render("kernels/chunk.py.jinja", asdict(context))
+        return KernelText(
+            self.name,
+            text,
+            tuple(self._pointers()),
+            tuple(self._heads()),
+            tuple(s.name for s in self.program.scalars if f"    {s.name},\n" in text),
+            tuple(p.split(":")[0] for p in parameters if ": tl.constexpr" in p),
+            frozenset(body.tools),
+            kernel,
+        )
+
+    def _carry_name(self) -> str:
+        return "b_h" if self.kernel.carry and self.kernel.carry.leaf is self.program.carry else "b_dh"
+
+    # -- parameters ------------------------------------------------------------------------
+
+    def _pointers(self) -> list[str]:
+        names = [*self.body.loads]
+        names += [o for o in self._log_names() if o not in names]
+        names += [s.name for s in self.kernel.outputs]
+        if self.kernel.carry:
+            carry = self.kernel.carry
+            names += [carry.first, carry.last, *([carry.kept] if carry.kept else [])]
+        return names
+
+    def _log_names(self) -> list[str]:
+        loaded = {name for (_, channel) in self.body.clocks.loaded for name in self.body.clocks.logs(channel)}
+        return [o.name for _, o, _ in self.program.logs if o.name in loaded]
+
+    def _operand_names(self) -> list[str]:
+        operands = [o.name for _, o in self.program.operands] + self._log_names()
+        return [n for n in operands if n in self.body.loads or n in self._log_names()]
+
+    def _heads(self) -> list[str]:
+        return [f"H_{name}" for name in self._operand_names()]
+
+    def _parameters(self, text: str) -> list[str]:
+        """The kernel's parameters; sizes that its text does not use are left out."""
+        words = set(re.findall(r"\w+", text))
+        names = [*self._pointers()]
+        names += [s.name for s in self.program.scalars if s.name in words]
+        names += ["T", "H: tl.constexpr"]
+        names += [f"{h}: tl.constexpr" for h in self._heads()]
+        state = self.kernel.carry is not None
+        looped = self.kernel.looped
+        sizes = [SIZES[a] for a in self.axes if state or SIZES[a] in words or a == looped]
+        tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a == looped]
+        names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles)]
+        return [*names, *(["PRECISION: tl.constexpr"] if "PRECISION" in words else [])]
+
+    # -- lines -----------------------------------------------------------------------------
+
+    def _index(self, masks: list[str]) -> list[str]:
+        lead = next(n for n, axes in self.body.loads.items() if len(axes) == 2)
+        lines = [f"dtype = {lead}.dtype.element_ty", "o_i = tl.arange(0, BT)"]
+        for axis in self.axes:
+            if axis == self.kernel.looped:
+                continue
+            start = f"i_{axis} * {TILES[axis]} + " if axis == self.kernel.tiled else ""
+            lines.append(f"o_{axis} = {start}tl.arange(0, {TILES[axis]})")
+            lines.append(f"m_{axis} = o_{axis} < {SIZES[axis]}")
+        lines += self.body.rows.index_lines()
+        return lines + [m for m in masks if "o_t" not in m and "t_" not in m.split(" = ")[1]]
+
+    def _late_masks(self, masks: list[str]) -> list[str]:
+        return [m for m in masks if "o_t" in m or "t_" in m.split(" = ")[1]]
+
+    def _row_lines(self) -> list[str]:
+        """Row numbers of what is loaded and stored."""
+        lines = []
+        rows = self.body.rows
+        own = {o.name: o.axes[0] for _, o in self.program.operands}
+        for name, axes in self.body.loads.items():
+            if name in own:
+                lines.append(f"row_{name} = {rows.row(own[name], f'H_{name}')}")
+        needed: dict[str, str] = {}
+        for stored in (*self.kernel.given, *self.kernel.outputs):
+            if stored.kind == "rows" and (stored in self.kernel.outputs or stored.name in self.body.loads):
+                axis = strip(stored.tile).axes[0]
+                needed[self._row_name(axis)] = rows.row(axis, "H")
+        for name, axes in self.body.loads.items():
+            if name.startswith("do") and name not in own and axes[0].startswith("t"):
+                needed[self._row_name(axes[0])] = rows.row(axes[0], "H")
+        squares = [s for s in (*self.kernel.given, *self.kernel.outputs) if s.kind != "rows"]
+        if squares and not self.kernel.carry:
+            lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
+        elif any(s.kind == "square" for s in squares):
+            lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
+        return lines + [f"{name} = {text}" for name, text in needed.items()]
+
+    def _row_name(self, axis: str) -> str:
+        rows = self.body.rows
+        if axis == "tok" or rows.slots(axis) == 1:
+            rows.used.setdefault("t")
+            return "row"
+        return f"row_{rows.tag(axis)}s"
+
+    def _address(self, stored: Stored) -> tuple[str, str | None]:
+        """Pointer and mask of a stored tile."""
+        tile, rows = strip(stored.tile), self.body.rows
+        if stored.kind == "rows":
+            return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(tile.axes)
+        if stored.kind == "square":
+            r, c = (rows.size(a) for a in tile.axes)
+            names = [self._local(a) for a in tile.axes]
+            wide = c if c.isidentifier() else f"({c})"
+            high = r if r.isidentifier() else f"({r})"
+            offset = f"i_n * ({high} * {wide}) + {names[0]}[:, None] * {wide} + {names[1]}[None, :]"
+            return f"{stored.name} + {offset}", None
+        size, offset = self._state_text()
+        return f"{stored.name} + i_n * {size} + {offset}", rows.masks(tile.axes)
+
+    def _local(self, axis: str) -> str:
+        tag = self.body.rows.tag(axis)
+        return "o_i" if tag == "t" else f"o_{tag}"
+
+    def _state_text(self) -> tuple[str, str]:
+        if len(self.axes) == 1:
+            return "K", "o_k"
+        return "(K * V)", "o_k[:, None] * V + o_v[None, :]"
+
+    def _loads(self) -> dict[str, list[str]]:
+        lines: dict[str, list[str]] = {"before": [], "inside": []}
+        given = {s.name: s for s in self.kernel.given}
+        operands = {o.name: t for t, o in self.program.operands}
+        for name, axes in self.body.loads.items():
+            if name in given:
+                pointer, mask = self._address(given[name])
+            elif name in operands:
+                axes = self.program.operand(operands[name]).axes
+                pointer = self.body.rows.pointer(name, axes, f"row_{name}")
+                mask = self.body.rows.masks(axes)
+            else:
+                pointer = self.body.rows.pointer(name, axes, self._row_name(axes[0]))
+                mask = self.body.rows.masks(axes)
+            tail = f", mask={mask}, other=0.0)" if mask else ")"
+            cast = ".to(tl.float32)" if len(axes) == 1 else ""
+            place = "inside" if self.kernel.looped in axes else "before"
+            lines[place].append(f"b_{name} = tl.load({pointer}{tail}{cast}")
+        return lines
+
+    def _clock_lines(self) -> dict[str, list[str]]:
+        lines = self.body.clocks.lines
+        if self.kernel.looped != "k":
+            return {"before": lines, "inside": []}
+        return {
+            "before": [x for x in lines if not _over_k(x, self.body)],
+            "inside": [x for x in lines if _over_k(x, self.body)],
+        }
+
+    def _store(self, stored: Stored) -> list[str]:
+        value = self.body.value(self.body.mapped(stored.tile))
+        pointer, mask = self._address(stored)
+        tail = f", mask={mask})" if mask else ")"
+        if not value.isidentifier():
+            value = f"({value})"
+        return [f"tl.store({pointer}, {value}.to({stored.name}.dtype.element_ty){tail}"]
+
+    def _scan(
+        self, parameters: list[str], doc: str, index: list[str], chunk: list[str], body: list[str]
+    ) -> dict[str, object]:
+        carry = self.kernel.carry
+        size, offset = self._state_text()
+        context = ScanContext(
+            self.name,
+            doc,
+            tuple(parameters),
+            self.kernel.tiled == "v",
+            tuple(index),
+            self._carry_name(),
+            carry.first if carry else "",
+            carry.last if carry else "",
+            f"i_bh.to(tl.int64) * {size} + {offset}",
+            self.body.rows.masks(self.axes),
+            size,
+            offset,
+            bool(carry and carry.reverse),
+            carry.kept if carry else None,
+            tuple(chunk),
+            tuple(body),
+        )
+        return asdict(context)
+
+
+_STATE_WORDS = ("o_k m_k o_v m_v T",)
+
+
+def pruned(lines: list[str], used: list[str]) -> list[str]:
+    """The assignments among ``lines`` whose names later lines or ``used`` need."""
+    words = set(re.findall(r"\w+", "\n".join(used)))
+    kept: list[str] = []
+    for line in reversed(lines):
+        name = line.split(" = ")[0]
+        if not name.isidentifier() or name in words:
+            kept.append(line)
+            words |= set(re.findall(r"\w+", line))
+    return kept[::-1]
+
+
+def _over_k(line: str, body: Body) -> bool:
+    """Whether a clock line belongs to the key axis: its log decay has one value a channel."""
+    names = [f"b_{n}" for n in body.clocks.logs(True)]
+    name = line.split(" = ")[0]
+    if name.startswith("row_"):
+        return False
+    return name.startswith(("b_Wk", "b_Gk")) or any(
+        name in (n, f"{n}_whole") or name.startswith(f"{n}_") for n in names
+    )
+
+
+_DOCS = {
+    ("prep", "fwd"): "State-free tiles of every chunk: decayed grams and the inverse of I - N.",
+    ("scan", "fwd"): "Carries the state over the chunks and writes what is read of it.",
+    ("states", "fwd"): "Carries the state over the chunks and keeps it before each of them.",
+    ("scan", "bwd"): "Carries the cotangent of the state back over the chunks.",
+    ("gradient", "bwd"): "Gradients of every chunk from the states and cotangents around it.",
+}

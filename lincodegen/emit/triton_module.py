@@ -1,0 +1,161 @@
+"""The Triton text of a group: its kernels and the two functions that launch them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lincodegen.emit.triton_kernel import KernelText, print_kernel
+from lincodegen.emit.triton_rows import SIZES, Rows
+from lincodegen.program.ir import strip
+from lincodegen.program.program import Program
+from lincodegen.schedule.kernels import Kernel, Schedule, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class TritonFunctions:
+    """Kernels and launchers of one group, with what their module must import."""
+
+    text: str
+    kernels: tuple[KernelText, ...]
+    tools: frozenset[str]
+
+
+def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctions:
+    """Kernels, then ``forward`` and ``backward`` with the arguments of the PyTorch form.
+
+    forward(*operands, state, *scalars, chunk_size) -> (*reads, final_state, saved)
+    backward(saved, *operands, *scalars, *d_reads, d_state, chunk_size)
+        -> (*gradients of the operands, gradient of the state)
+    """
+    program = schedule.program
+    forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
+    backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
+    kernels = (*forward, *backward)
+    launch = _Launch(schedule, suffix)
+    texts = [k.text for k in kernels]
+    texts += [launch.forward(forward), launch.backward(backward)]
+    return TritonFunctions("\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels)))
+
+
+class _Launch:
+    """Prints the launchers: allocations and launches in order."""
+
+    def __init__(self, schedule: Schedule, suffix: str) -> None:
+        self.schedule, self.program, self.suffix = schedule, schedule.program, suffix
+        self.rows = Rows(self.program)
+        self.names = [o.name for _, o in self.program.operands] + [o.name for _, o, _ in self.program.logs]
+        self.scalars = [s.name for s in self.program.scalars]
+        self.wide = [o.name for _, o in self.program.operands if len(o.axes) == 2]
+        self.pinned = [s.name for k in schedule.forward if k.role == "prep" for s in k.outputs]
+        self.slots = max(self.rows.slots(axis) for axis, _ in self.program.form.axes)
+
+    def forward(self, kernels: list[KernelText]) -> str:
+        """The text of ``forward``."""
+        args = [*self.names, "state", *self.scalars, "chunk_size"]
+        lines = [f"def forward{self.suffix}({', '.join(args)}):"]
+        lines.append('    """Reads of every token, the final state, and what the backward needs."""')
+        lines += self._sizes("state")
+        lines += ["    h0, ht = state.contiguous(), torch.empty_like(state)"]
+        for kernel in kernels:
+            lines += self._allocations(kernel.kernel, self.pinned)
+            lines += self._call(kernel)
+        reads = [s.name for s in self.schedule.forward[-1].outputs]
+        saved = ", ".join([*self.pinned, "h0"])
+        lines.append(f"    return {', '.join([*reads, 'ht'])}, ({saved},)")
+        return "\n\n" + "\n".join(lines) + "\n"
+
+    def backward(self, kernels: list[KernelText]) -> str:
+        """The text of ``backward``."""
+        outs = [f"do{j or ''}" for j in range(len(self.program.d_outputs))]
+        args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size"]
+        lines = [f"def backward{self.suffix}({', '.join(args)}):"]
+        lines.append('    """Gradients of the operands, in their order, and of the initial state."""')
+        lines += self._sizes("d_state")
+        lines.append(f"    {', '.join([*self.pinned, 'h0'])}{',' if not self.pinned else ''} = saved")
+        lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
+        lines.append("    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)")
+        for kernel in kernels:
+            lines += self._allocations(kernel.kernel, self.pinned)
+            lines += self._call(kernel)
+        made = {s.name for k in kernels for s in k.kernel.outputs}
+        results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
+        lines.append(f"    return {', '.join([*results, 'dh0'])}")
+        return "\n\n" + "\n".join(lines) + "\n"
+
+    def _sizes(self, state: str) -> list[str]:
+        """Sizes, and operands as the kernels take them: one dtype, contiguous."""
+        axes = self.program.carry.axes
+        lines = [f"    B, T, H = {self.names[0]}.shape[0], {self.names[0]}.shape[1], {state}.shape[1]"]
+        sizes = ", ".join(SIZES[a] for a in axes)
+        lines.append(f"    {sizes}{',' if len(axes) == 1 else ''} = {state}.shape[2:]")
+        lines.append(f"    dtype = common_dtype({', '.join(self.wide)})")
+        for name in self.names:
+            cast = ".to(dtype)" if name in self.wide else ""
+            lines.append(f"    {name} = {name}{cast}.contiguous()")
+        lines.append("    NT = triton.cdiv(T, chunk_size)")
+        return lines
+
+    def _allocations(self, kernel: Kernel, known: list[str]) -> list[str]:
+        lines = []
+        for stored in kernel.outputs:
+            if stored.name not in known or kernel.role == "prep":
+                lines.append(f"    {stored.name} = {self._allocation(stored)}")
+        if kernel.carry and kernel.carry.kept:
+            shape = ", ".join(["B * H * NT", *(SIZES[a] for a in self.program.carry.axes)])
+            lines.append(f"    {kernel.carry.kept} = {self._empty(shape, True)}")
+        return lines
+
+    def _allocation(self, stored: Stored) -> str:
+        tile = strip(stored.tile)
+        if stored.kind == "square":
+            r, c = (self._extent(a) for a in tile.axes)
+            return self._empty(f"B * H * NT, {r}, {c}", True)
+        live = self.rows.live(tile.axes[0])
+        shape = ["B", "T", "H", *([str(live)] if live > 1 else [])]
+        shape += [SIZES[a] for a in tile.axes[1:]]
+        return self._empty(", ".join(shape), len(tile.axes) == 2)
+
+    def _extent(self, axis: str) -> str:
+        n = self.rows.slots(axis)
+        return "chunk_size" if n == 1 else f"{n} * chunk_size"
+
+    def _empty(self, shape: str, wide: bool) -> str:
+        dtype = "dtype" if wide else "torch.float32"
+        return f"torch.empty({shape}, dtype={dtype}, device={self.names[0]}.device)"
+
+    def _call(self, kernel: KernelText) -> list[str]:
+        """One launch: grid, tensors, sizes, tuned tiles."""
+        plan = kernel.kernel
+        grid = "NT * B * H" if plan.carry is None else "B * H"
+        axes = self.program.carry.axes
+        sizes = [SIZES[a] for a in axes]
+        looped = f'"{plan.looped}"' if plan.looped else "None"
+        tiled = f'"{plan.tiled}"' if plan.tiled else "None"
+        lines = [
+            f'    config = tiles("{plan.role}", "{plan.direction}", {tiled}, {looped}, '
+            f"{', '.join(f'{s}={s}' for s in sizes)})"
+        ]
+        if plan.tiled == "v":
+            grid = f'triton.cdiv(V, config["BV"]) * {grid}'
+        args = [*kernel.pointers, *kernel.scalars, "T", "H=H"]
+        args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
+        args += [f"{s}={s}" for s in sizes if s in kernel.constants]
+        args.append("BT=chunk_size")
+        args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
+        if "PRECISION" in kernel.constants:
+            args.append("PRECISION=dot_precision(dtype)")
+        args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
+        lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
+        return lines
+
+
+def module_header(tools: frozenset[str]) -> str:
+    """Imports and constants of a kernels module."""
+    lines = ["import torch", "import triton", "import triton.language as tl", ""]
+    lines.append("from lincodegen.runtime.launch import common_dtype, dot_precision, tiles")
+    if tools:
+        lines.append(f"from lincodegen.runtime.tiles import {', '.join(sorted(tools))}")
+    lines += ["", "LOG2_E = tl.constexpr(1.4426950408889634)"]
+    return "\n".join(lines) + "\n"
+
+

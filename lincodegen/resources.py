@@ -1,0 +1,27 @@
+"""Where the shipped templates, specs and generated ops lie: in a wheel or in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _folder(packaged: str, checkout: str) -> Path:
+    inside = _PACKAGE / packaged
+    return inside if inside.is_dir() else _PACKAGE.parent / checkout
+
+
+def templates_dir() -> Path:
+    """The folder of the Jinja templates."""
+    return _folder("_data/templates", "templates")
+
+
+def specs_dir() -> Path:
+    """The folder of the shipped specs."""
+    return _folder("_data/specs", "specs")
+
+
+def generated_dir() -> Path:
+    """The folder of the shipped generated ops, one package each."""
+    return _folder("generated", "generated")

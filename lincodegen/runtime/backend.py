@@ -1,0 +1,51 @@
+"""Which form of an op runs: its Triton kernels or its PyTorch form."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+BACKENDS = ("torch", "triton")
+
+_forced: ContextVar[str | None] = ContextVar("lincodegen_backend", default=None)
+
+
+@contextmanager
+def backend(name: str) -> Generator[None]:
+    """Inside the block every op takes the path named, ``"torch"`` or ``"triton"``.
+
+    Raises:
+        ValueError: there is no such path, or Triton is not installed.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r}; expected: {' or '.join(BACKENDS)}")
+    if name == "triton" and not _has_triton():
+        raise ValueError("backend 'triton': the package triton is not installed")
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def chosen_backend(device: torch.device, dtype: torch.dtype, has_kernels: bool) -> str:
+    """The path of a call: the one named by ``backend``, else what the device suggests.
+
+    Kernels compute in float32: what computes in float64 takes the PyTorch form.
+    """
+    if not has_kernels or dtype == torch.float64:
+        return "torch"
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return "triton" if (device.type == "cuda" or interpreted) and _has_triton() else "torch"
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

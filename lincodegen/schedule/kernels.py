@@ -1,0 +1,232 @@
+"""Cuts a program into kernels: what each computes, loads, stores, carries and tiles.
+
+Rules, none of which knows a recurrence:
+
+* Inverses and pairwise decayed grams are pinned to a state-free ``prep`` kernel; any other
+  state-free tile sinks into the kernels that use it and is computed again there.
+* A scan carries the state forward, or its cotangent backward. It may tile the value axis
+  over programs only if nothing inside contracts it.
+* The backward keeps, per chunk, the carries of both scans and the rows that a solve made;
+  everything else of the adjoint is chunk-parallel in the ``gradient`` kernel, but for
+  gradients over the value axis that the reverse scan can write by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lincodegen.program.ir import Tile, contracted, strip
+from lincodegen.program.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tile in global memory.
+
+    ``kind``: ``rows`` [B, T, H, (slots,) D]; ``square`` [B * H * NT, R, C], one a chunk;
+    ``states`` [B * H * NT, K, V], one a chunk.
+    """
+
+    tile: Tile
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What a scan hands from chunk to chunk; ``kept`` names the store of its value before."""
+
+    leaf: Tile
+    update: Tile
+    first: str
+    last: str
+    kept: str | None
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One launch: role ``prep``, ``scan`` or ``gradient``, ``fwd`` or ``bwd``.
+
+    ``tiled`` is the axis that programs share out, ``looped`` the contracted axis that the
+    kernel's inner loop goes over in tiles; either may be None.
+    """
+
+    role: str
+    direction: str
+    given: tuple[Stored, ...]
+    outputs: tuple[Stored, ...]
+    carry: Carry | None
+    tiled: str | None
+    looped: str | None
+
+    @property
+    def name(self) -> str:
+        """The middle of the kernel's name."""
+        return f"{self.role}_{self.direction}"
+
+    @property
+    def roots(self) -> tuple[Tile, ...]:
+        """Every tile that the kernel must compute."""
+        return (*(s.tile for s in self.outputs), *((self.carry.update,) if self.carry else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The kernels of a group: ``forward`` in order, and ``backward`` in order."""
+
+    program: Program
+    forward: tuple[Kernel, ...]
+    backward: tuple[Kernel, ...]
+
+    def __str__(self) -> str:
+        lines = []
+        for kernel in (*self.forward, *self.backward):
+            loads = ", ".join(s.name for s in kernel.given) or "-"
+            stores = ", ".join(s.name for s in kernel.outputs) or "-"
+            if kernel.carry and kernel.carry.kept:
+                stores += f", {kernel.carry.kept} a chunk"
+            where = f"programs over {kernel.tiled}" if kernel.tiled else "one program a head"
+            where = f"loop over {kernel.looped}" if kernel.looped else where
+            lines.append(f"  {kernel.name:14s} {where:20s} given {loads}; stores {stores}")
+        return "\n".join(lines)
+
+
+def schedule(program: Program) -> Schedule:
+    """The kernels of a program."""
+    pinned = _pinned(program)
+    forward = [_prep(pinned)] if pinned else []
+    reads = tuple(
+        Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs)
+    )
+    carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
+    forward.append(_scan("scan", "fwd", pinned, reads, carry))
+    return Schedule(program, tuple(forward), tuple(_backward(program, pinned)))
+
+
+def _backward(program: Program, pinned: tuple[Stored, ...]) -> list[Kernel]:
+    kept, d_rows = _solved_rows(program)
+    states = Carry(program.carry, program.next_state, "h0", "ht", "h", False)
+    reverse = Carry(program.d_state, program.d_carry, "dht", "dh0", "dh", True)
+    given = pinned
+    direct = [s for s in _gradients(program) if _direct(program, s.tile, given + d_rows)]
+    rest = tuple(s for s in _gradients(program) if s not in direct)
+    both = (
+        Stored(program.carry, "h", "states"),
+        Stored(program.d_state, "dh", "states"),
+    )
+    kernels = [
+        _scan("states", "fwd", pinned, kept, states),
+        _scan("scan", "bwd", pinned, (*d_rows, *direct), reverse),
+    ]
+    if rest:
+        tiles = (*kept, *d_rows, *both, *pinned)
+        looped = "v" if _single_pass([s.tile for s in rest], tiles, "v") else None
+        kernels.append(Kernel("gradient", "bwd", tiles, rest, None, None, looped))
+    return [_trimmed(k) for k in kernels]
+
+
+def _prep(pinned: tuple[Stored, ...]) -> Kernel:
+    looped = "k" if _single_pass([s.tile for s in pinned], (), "k") else None
+    return Kernel("prep", "fwd", (), pinned, None, None, looped)
+
+
+def _scan(
+    role: str,
+    direction: str,
+    given: tuple[Stored, ...],
+    outputs: tuple[Stored, ...],
+    carry: Carry,
+) -> Kernel:
+    roots = [*(s.tile for s in outputs), carry.update]
+    inside = computed(roots, given)
+    free = "v" in carry.leaf.axes and not any("v" in contracted(t) for t in inside)
+    kernel = Kernel(role, direction, given, outputs, carry, "v" if free else None, None)
+    return _trimmed(kernel)
+
+
+def _trimmed(kernel: Kernel) -> Kernel:
+    """The kernel without given tiles that it does not use."""
+    needed = {strip(a).id for t in computed(kernel.roots, kernel.given) for a in t.args}
+    needed |= {strip(t).id for t in kernel.roots}
+    given = tuple(s for s in kernel.given if strip(s.tile).id in needed)
+    return Kernel(
+        kernel.role, kernel.direction, given, kernel.outputs, kernel.carry, kernel.tiled, kernel.looped
+    )
+
+
+def computed(roots: Iterable[Tile], given: Iterable[Stored]) -> list[Tile]:
+    """The tiles that a kernel computes, operands first: all below its roots, down to stores."""
+    stop = {strip(s.tile).id for s in given}
+    order: list[Tile] = []
+    seen: set[int] = set()
+
+    def visit(tile: Tile) -> None:
+        if tile.id in seen or strip(tile).id in stop:
+            return
+        seen.add(tile.id)
+        for arg in tile.args:
+            visit(arg)
+        order.append(tile)
+
+    for root in roots:
+        visit(root)
+    return order
+
+
+def _pinned(program: Program) -> tuple[Stored, ...]:
+    """Inverses and decayed grams of the forward, from the outside in."""
+    found: dict[int, Stored] = {}
+
+    def visit(tile: Tile) -> None:
+        if tile.op == "inverse" or (tile.op == "contract" and "k" not in tile.axes):
+            name = program.graph.names.get(tile.id) or f"P{len(found) or ''}"
+            found.setdefault(tile.id, Stored(tile, name.replace("_", ""), "square"))
+            return
+        for arg in tile.args:
+            visit(arg)
+
+    for root in (*program.outputs, program.next_state):
+        visit(root)
+    return tuple(found.values())
+
+
+def _solved_rows(program: Program) -> tuple[tuple[Stored, ...], tuple[Stored, ...]]:
+    """Rows that the solve and its adjoint make: Z, and dR."""
+    z = program.blocks.get("Z_m")
+    if z is None:
+        return (), ()
+    d_r = [t for t in computed([g for _, g in program.gradients], ()) if program.graph.names.get(t.id) == "dR"]
+    return (Stored(z, "z", "rows"),), tuple(Stored(strip(t), "dr", "rows") for t in d_r[:1])
+
+
+def _gradients(program: Program) -> list[Stored]:
+    """The gradients of the operands and log decays as stores."""
+    return [
+        Stored(gradient, "d" + program.operand(leaf).name, "rows")
+        for leaf, gradient in program.gradients
+    ]
+
+
+def _direct(program: Program, tile: Tile, given: tuple[Stored, ...]) -> bool:
+    """Whether the reverse scan can write a gradient: over v, without S, contracting no v."""
+    if "v" not in tile.axes:
+        return False
+    inside = computed([tile], given)
+    return all(t is not program.carry and "v" not in contracted(t) for t in inside)
+
+
+def _single_pass(roots: list[Tile], given: Iterable[Stored], axis: str) -> bool:
+    """Whether one loop over tiles of ``axis`` suffices: no sum over it below another one."""
+    inside = computed(roots, given)
+    sums = {t.id for t in inside if axis in contracted(t)}
+    if not sums:
+        return False
+    over: dict[int, bool] = {}
+    for tile in inside:
+        below_sum = any(over.get(a.id, False) or a.id in sums for a in tile.args)
+        over[tile.id] = below_sum
+        if below_sum and (tile.id in sums or axis in tile.axes):
+            return False
+    return True

@@ -1,0 +1,135 @@
+"""Recurrences for the token loops, and the oracle's outputs and gradients for them."""
+
+import torch
+
+from lincodegen.verify.reference import run
+
+SPECS = {
+    "householder": """name: probe
+inputs:
+  q:    {shape: [K]}
+  k:    {shape: [n, K]}
+  v:    {shape: [n, V]}
+  g:    {shape: [], domain: "[-inf, 0]"}
+  beta: {shape: [n], domain: "[0, 2]"}
+constants: {n: 2, scale: K**-0.5}
+state: {S: {shape: [K, V]}}
+step: |
+  S = exp(g) * S
+  for j in range(n):
+      kj = l2norm(k[j])
+      S = S + beta[j] * outer(kj, v[j] - S.T @ kj)
+  o = scale * S.T @ q
+""",
+    "recurrent gates": """name: probe
+inputs:
+  x: {shape: [D]}
+  i: {shape: [D]}
+  f: {shape: [D]}
+parameters:
+  R: {shape: [D, D]}
+  b: {shape: [D]}
+state: {c: {shape: [D]}, h: {shape: [D]}}
+outputs: [y, c]
+step: |
+  u = tanh(x + R @ h + b)
+  c = sigmoid(f + h) * c + exp(-softplus(-i)) * u
+  h = c / (1 + abs(c))
+  y = layernorm(h) * silu(x)
+""",
+    "riccati": """name: probe
+inputs:
+  q: {shape: [K]}
+  k: {shape: [K]}
+  v: {shape: [V]}
+parameters: {noise: {shape: [], domain: "[0.1, 2]"}}
+state: {A: {shape: [K, K]}, W: {shape: [K, V]}}
+step: |
+  P = 0.9 * A + eye(K)
+  gain = P @ k / (noise + dot(k, P @ k))
+  A = P - outer(gain, P.T @ k)
+  W = W + outer(gain, v - W.T @ k)
+  o = W.T @ q
+""",
+    "scalar state": """name: probe
+inputs:
+  x: {shape: []}
+  g: {shape: []}
+state: {s: {shape: []}}
+step: |
+  s = sigmoid(g) * s + x
+  o = maximum(s, 0.1)
+""",
+    "normaliser": """name: probe
+inputs:
+  q: {shape: [K]}
+  k: {shape: [K]}
+  v: {shape: [V]}
+  mask: {shape: []}
+parameters: {u: {shape: [K]}}
+state: {S: {shape: [K, V]}, z: {shape: [K]}}
+outputs: [o, before]
+step: |
+  p = concat(k, -k)
+  p = softmax(p)[0:K]
+  before = S.T @ (q * u)
+  S = where(mask > 0, S + outer(p, v), S)
+  z = z + p
+  o = (S.T @ q) / maximum(abs(dot(z, q)), 1)
+""",
+    "reset": """name: probe
+inputs:
+  q: {shape: [K]}
+  k: {shape: [K]}
+  v: {shape: [V]}
+parameters: {base: {shape: [V]}}
+state: {S: {shape: [K, V]}, last: {shape: [V]}}
+step: |
+  o = S.T @ q + last
+  S = outer(k, v)
+  last = base
+""",
+}
+SIZES = {"K": 5, "V": 3, "D": 4}
+
+
+def tensors_for(recurrence, heads, batch=2, length=7, seed=0):
+    """Float64 tensors by name: inputs and parameters, initial states, cotangents.
+
+    ``heads`` maps a name to its head count, 2 where it is missing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def sizes(shape):
+        return [d.evaluate(SIZES) for d in shape]
+
+    given = {}
+    for x in recurrence.inputs:
+        given[x.name] = draw(batch, length, heads.get(x.name, 2), *sizes(x.shape))
+        if x.domain.high == 0:
+            given[x.name] = -given[x.name].abs()
+    for x in recurrence.parameters:
+        given[x.name] = draw(heads.get(x.name, 2), *sizes(x.shape))
+        if x.domain.low > 0:
+            given[x.name] = given[x.name].abs() + x.domain.low
+    states = {
+        s.name: draw(batch, heads.get(s.name, 2), *sizes(s.shape)) / 2 for s in recurrence.states
+    }
+    return given, states
+
+
+def expected(recurrence, given, states, seed=1):
+    """Outputs, final states, cotangents of both and the gradients of everything given."""
+    leaves = {n: x.clone().requires_grad_() for n, x in given.items()}
+    start = {n: x.clone().requires_grad_() for n, x in states.items()}
+    outputs, final = run(recurrence, leaves, initial_state=start)
+    results = [*outputs.values(), *final.values()]
+    generator = torch.Generator().manual_seed(seed)
+    cotangents = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in results]
+    wrt = [*leaves.values(), *start.values()]
+    grads = torch.autograd.grad(results, wrt, cotangents, allow_unused=True)
+    grads = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, wrt, strict=True)]
+    return results, cotangents, grads
