@@ -89,8 +89,9 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        # appending: after the child truncates the file, its next words start at 0 again
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the worker
+        # the child's standard error: a file, since nobody reads it while the child runs
+        self._log, path = tempfile.mkstemp()
+        Path(path).unlink()
 
     def serve(
         self,
@@ -112,7 +113,7 @@ class _Worker:
                 result = Resources.failure(job, text, time.perf_counter() - start)
             done.put((index, result))
         self._discard()
-        self._log.close()
+        os.close(self._log)
 
     def close(self) -> None:
         """Kills the child from another thread; `serve` then ends and tidies up."""
@@ -174,8 +175,9 @@ class _Worker:
                     pipe.close()
 
     def _last_words(self) -> str:
-        self._log.seek(0)
-        return self._log.read()[-_LAST_WORDS:].decode(errors="replace").strip()
+        size = os.fstat(self._log).st_size
+        text = os.pread(self._log, _LAST_WORDS, max(0, size - _LAST_WORDS))
+        return text.decode(errors="replace").strip()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import stat
 import sys
 import time
 from dataclasses import asdict
@@ -116,6 +117,15 @@ def _answer(line: str) -> Resources:
         return Resources.failure(job, text, time.perf_counter() - start)
 
 
+def _forget_output() -> None:
+    """Empties the file behind standard error: its last words should be those of the next job."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if stat.S_ISREG(os.fstat(2).st_mode):
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
+
+
 def main() -> None:
     """Serves jobs until standard input ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -124,9 +134,7 @@ def main() -> None:
     for line in sys.stdin:
         result = _answer(line)
         print(json.dumps(asdict(result)), file=replies, flush=True)
-        # the parent wants the last words of the job at hand, not of those that ended well
-        sys.stdout.flush()
-        os.ftruncate(2, 0)
+        _forget_output()
 
 
 if __name__ == "__main__":

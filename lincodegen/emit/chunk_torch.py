@@ -84,6 +84,7 @@ class _Printer:
     clocks: dict[tuple[object, ...], str] = field(default_factory=dict)
     visible: dict[tuple[object, ...], str] = field(default_factory=dict)
     loop_names: dict[int, str] = field(default_factory=dict)
+    state: str = "state"
     spans: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class _Printer:
 
     def backward(self, suffix: str, saved: tuple[Tile, ...]) -> str:
         """The text of ``backward``."""
-        program = self.program
+        program, self.state = self.program, "d_state"
         roots = [g for _, g in program.gradients]
         known = (program.carry, *saved)
         cut = phases(roots, program.d_state, program.d_carry, known)
@@ -396,20 +397,19 @@ class _Printer:
         return f"{self._value(left, 0)} + {self._value(right, 0)}", 0
 
     def _broadcast(self, tile: Tile) -> tuple[str, int]:
-        """x repeated over an axis that nothing else in its product has."""
-        inner = tile.args[0]
-        like = self._shape_of(tile)
-        return f"{self._aligned(inner, tile.axes, 2)}.expand({like})", 2
+        """x repeated over the axes it lacks."""
+        (inner,) = tile.args
+        lead = ["-1"] if self.place == "inside" else ["-1", "-1"]
+        sizes = ["-1" if a in inner.axes else self._size(a) for a in tile.axes]
+        return f"{self._aligned(inner, tile.axes, 2)}.expand({', '.join([*lead, *sizes])})", 2
 
-    def _shape_of(self, tile: Tile) -> str:
-        """The shape of a tile, read off an operand or the state with the same axes."""
-        for other, operand in self.program.operands:
-            if other.axes == tile.axes:
-                return f"{operand.name}.shape"
-        state = self.names.of(self.program.carry)
-        if tile.axes == self.program.carry.axes:
-            return f"{state}.shape"
-        raise EmitError(f"no tile with the axes {tile.axes}")
+    def _size(self, axis: str) -> str:
+        """The size of an axis: of the state's, or rows of a chunk."""
+        if axis in self.program.carry.axes:
+            place = self.program.carry.axes.index(axis) - len(self.program.carry.axes)
+            return f"{self.state}.shape[{place}]"
+        slots = len(self.program.form.slots(axis))
+        return "chunk_size" if slots == 1 else f"{slots} * chunk_size"
 
     def _dims(self, axes: tuple[str, ...], over: tuple[str, ...]) -> str:
         places = [axes.index(a) - len(axes) for a in over]

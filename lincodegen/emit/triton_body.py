@@ -126,8 +126,7 @@ class Body:
         text = self._text(tile)[0]
         name = self._name(tile)
         lines = self.lines_of(tile)
-        lines.append(self._comment(tile))
-        lines.append(f"{name} = {text}")
+        lines.append(f"{self._comment(tile)}\n{name} = {text}")
         self._done[tile.id] = name
 
     def _comment(self, tile: Tile) -> str:
@@ -147,8 +146,7 @@ class Body:
         zero = f"tl.zeros([{shape}], dtype=tl.float32)" if tile.axes else "0.0"
         self.before.append(f"{name} = {zero}")
         text = self._text(tile)[0]
-        self.inside.append(self._comment(tile))
-        self.inside.append(f"{name} += {text}")
+        self.inside.append(f"{self._comment(tile)}\n{name} += {text}")
         self._done[tile.id] = name
 
     # -- values ----------------------------------------------------------------------------
@@ -214,6 +212,8 @@ class Body:
                 return self._reduce(self.float_value(tile.args[0], 0), tile.args[0].axes, contracted(tile)), 2
             case "broadcast":
                 return self._broadcast(tile), 1
+            case "once":
+                return f"tl.where(i_k == 0, {self.float_value(tile.args[0])}, 0.0)", 2
             case "decay":
                 return self._decay(tile), 2
             case "contract":
@@ -406,6 +406,8 @@ def _formula(tile: Tile, program: Program, depth: int) -> str:
             return f"(I - {args[0]})^-1"
         case "running":
             return "sum over later rows"
+        case "once" if args:
+            return args[0]
         case "load" | "log_decay":
             return program.operand(tile).name
         case "cotangent":

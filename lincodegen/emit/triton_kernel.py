@@ -58,6 +58,7 @@ class ScanContext:
 class ChunkContext:
     """What templates/kernels/chunk.py.jinja fills in."""
 
+    tiled: bool
     name: str
     doc: str
     parameters: tuple[str, ...]
@@ -100,7 +101,8 @@ class _Printer:
         if kernel.carry:
             lines = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"]]
             after = [*body.before, *stores["after"], *carry]
-            used = [*body.before, *stores["after"], *carry, *_STATE_WORDS]
+            keeps = ["dtype"] if kernel.carry.kept else []
+            used = [*body.before, *stores["after"], *carry, *_STATE_WORDS, *keeps]
             lines = pruned(lines, used)
             index = pruned(index, [*lines, *used])
             parameters = self._parameters("\n".join([*index, *lines, *used]))
@@ -109,11 +111,16 @@ class _Printer:
             before = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"], *body.before]
             inside = [*loads["inside"], *clocks["inside"], *body.inside, *stores["inside"]]
             after = [*body.after, *stores["after"]]
+            before = pruned(before, [*inside, *after])
+            if kernel.looped:
+                early = pruned(before, inside)
+                after = [*(x for x in before if x not in early), *after]
+                before = early
             used = [*inside, *after]
-            before = pruned(before, used)
             index = pruned(index, [*before, *used])
             parameters = self._parameters("\n".join([*index, *before, *used]))
             context = ChunkContext(
+                self.kernel.tiled == "k",
                 self.name, doc, tuple(parameters), tuple(index), kernel.looped, tuple(before), tuple(inside), tuple(after)
             )
             text = render("kernels/chunk.py.jinja", asdict(context))
@@ -158,7 +165,7 @@ class _Printer:
         words = set(re.findall(r"\w+", text))
         names = [*self._pointers()]
         names += [s.name for s in self.program.scalars if s.name in words]
-        names += ["T", "H: tl.constexpr"]
+        names += ["T", *(["NBH"] if "NBH" in words else []), "H: tl.constexpr"]
         names += [f"{h}: tl.constexpr" for h in self._heads()]
         state = self.kernel.carry is not None
         looped = self.kernel.looped
@@ -194,13 +201,15 @@ class _Printer:
                 lines.append(f"row_{name} = {rows.row(own[name], f'H_{name}')}")
         needed: dict[str, str] = {}
         for stored in (*self.kernel.given, *self.kernel.outputs):
-            if stored.kind == "rows" and (stored in self.kernel.outputs or stored.name in self.body.loads):
+            if stored.kind in ("rows", "parts") and (stored in self.kernel.outputs or stored.name in self.body.loads):
                 axis = strip(stored.tile).axes[0]
                 needed[self._row_name(axis)] = rows.row(axis, "H")
         for name, axes in self.body.loads.items():
             if name.startswith("do") and name not in own and axes[0].startswith("t"):
                 needed[self._row_name(axes[0])] = rows.row(axes[0], "H")
-        squares = [s for s in (*self.kernel.given, *self.kernel.outputs) if s.kind != "rows"]
+        squares = [
+            s for s in (*self.kernel.given, *self.kernel.outputs) if s.kind in ("square", "states")
+        ]
         if squares and not self.kernel.carry:
             lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
         elif any(s.kind == "square" for s in squares):
@@ -217,6 +226,11 @@ class _Printer:
     def _address(self, stored: Stored) -> tuple[str, str | None]:
         """Pointer and mask of a stored tile."""
         tile, rows = strip(stored.tile), self.body.rows
+        if stored.kind == "parts":
+            axis = tile.axes[0]
+            count = "" if rows.live(axis) == 1 else f" * {rows.live(axis)}"
+            part = f"i_k.to(tl.int64) * (NBH * T{count})"
+            return f"{stored.name} + {part} + {self._row_name(axis)}", rows.mask(axis)
         if stored.kind == "rows":
             return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(tile.axes)
         if stored.kind == "square":
@@ -309,10 +323,9 @@ def pruned(lines: list[str], used: list[str]) -> list[str]:
     words = set(re.findall(r"\w+", "\n".join(used)))
     kept: list[str] = []
     for line in reversed(lines):
-        name = line.split(" = ")[0]
-        if not name.isidentifier() or name in words:
+        if line.split("\n")[-1].split(" = ")[0] in words:
             kept.append(line)
-            words |= set(re.findall(r"\w+", line))
+            words |= set(re.findall(r"\w+", line.split("\n")[-1]))
     return kept[::-1]
 
 

@@ -57,8 +57,7 @@ class _Launch:
         lines += self._sizes("state")
         lines += ["    h0, ht = state.contiguous(), torch.empty_like(state)"]
         for kernel in kernels:
-            lines += self._allocations(kernel.kernel, self.pinned)
-            lines += self._call(kernel)
+            lines += self._launch(kernel)
         reads = [s.name for s in self.schedule.forward[-1].outputs]
         saved = ", ".join([*self.pinned, "h0"])
         lines.append(f"    return {', '.join([*reads, 'ht'])}, ({saved},)")
@@ -75,8 +74,8 @@ class _Launch:
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
         lines.append("    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)")
         for kernel in kernels:
-            lines += self._allocations(kernel.kernel, self.pinned)
-            lines += self._call(kernel)
+            lines += self._launch(kernel)
+            lines += [f"    {s.name} = {s.name}.sum(0)" for s in kernel.kernel.outputs if s.kind == "parts"]
         made = {s.name for k in kernels for s in k.kernel.outputs}
         results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
         lines.append(f"    return {', '.join([*results, 'dh0'])}")
@@ -112,6 +111,8 @@ class _Launch:
             return self._empty(f"B * H * NT, {r}, {c}", True)
         live = self.rows.live(tile.axes[0])
         shape = ["B", "T", "H", *([str(live)] if live > 1 else [])]
+        if stored.kind == "parts":
+            return self._empty(", ".join(["NK", *shape]), False)
         shape += [SIZES[a] for a in tile.axes[1:]]
         return self._empty(", ".join(shape), len(tile.axes) == 2)
 
@@ -123,8 +124,13 @@ class _Launch:
         dtype = "dtype" if wide else "torch.float32"
         return f"torch.empty({shape}, dtype={dtype}, device={self.names[0]}.device)"
 
+    def _launch(self, kernel: KernelText) -> list[str]:
+        """Tiles, allocations, then the launch."""
+        call = self._call(kernel)
+        return [*call[:-1], *self._allocations(kernel.kernel, self.pinned), call[-1]]
+
     def _call(self, kernel: KernelText) -> list[str]:
-        """One launch: grid, tensors, sizes, tuned tiles."""
+        """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
         grid = "NT * B * H" if plan.carry is None else "B * H"
         axes = self.program.carry.axes
@@ -135,9 +141,13 @@ class _Launch:
             f'    config = tiles("{plan.role}", "{plan.direction}", {tiled}, {looped}, '
             f"{', '.join(f'{s}={s}' for s in sizes)})"
         ]
+        if plan.tiled == "k":
+            lines.append('    NK = triton.cdiv(K, config["BK"])')
+            grid = f"NK * {grid}"
         if plan.tiled == "v":
             grid = f'triton.cdiv(V, config["BV"]) * {grid}'
-        args = [*kernel.pointers, *kernel.scalars, "T", "H=H"]
+        args = [*kernel.pointers, *kernel.scalars, "T"]
+        args += [*(["B * H"] if "NBH," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in sizes if s in kernel.constants]
         args.append("BT=chunk_size")

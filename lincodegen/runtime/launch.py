@@ -34,7 +34,7 @@ def tiles(
     del direction
     if tiled == "v" or looped == "v":
         chosen["BV"] = min(64, chosen["BV"])
-    if looped == "k":
+    if looped == "k" or tiled == "k":
         chosen["BK"] = min(64, chosen["BK"])
     if role == "gradient":
         chosen["num_warps"] = 8

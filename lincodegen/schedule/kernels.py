@@ -14,10 +14,11 @@ Rules, none of which knows a recurrence:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lincodegen.program.ir import Tile, contracted, strip
 from lincodegen.program.program import Program
+from lincodegen.schedule.shares import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Stored:
     """A tile in global memory.
 
     ``kind``: ``rows`` [B, T, H, (slots,) D]; ``square`` [B * H * NT, R, C], one a chunk;
-    ``states`` [B * H * NT, K, V], one a chunk.
+    ``states`` [B * H * NT, K, V], one a chunk; ``parts`` [NK, B, T, H, (slots)], rows that
+    every program over keys adds a part of.
     """
 
     tile: Tile
@@ -87,14 +89,46 @@ class Schedule:
             stores = ", ".join(s.name for s in kernel.outputs) or "-"
             if kernel.carry and kernel.carry.kept:
                 stores += f", {kernel.carry.kept} a chunk"
-            where = f"programs over {kernel.tiled}" if kernel.tiled else "one program a head"
-            where = f"loop over {kernel.looped}" if kernel.looped else where
-            lines.append(f"  {kernel.name:14s} {where:20s} given {loads}; stores {stores}")
+            where = [f"programs over {kernel.tiled}"] if kernel.tiled else []
+            where += [f"loop over {kernel.looped}"] if kernel.looped else []
+            place = ", ".join(where) or "whole tiles"
+            lines.append(f"  {kernel.name:14s} {place:32s} given {loads}; stores {stores}")
         return "\n".join(lines)
 
 
 def schedule(program: Program) -> Schedule:
-    """The kernels of a program."""
+    """The kernels of a program; no store has the name of an operand or its gradient."""
+    operands = [o.name for _, o in program.operands] + [o.name for _, o, _ in program.logs]
+    return _renamed(_cut(program), {*operands, *(f"d{n}" for n in operands)})
+
+
+def _renamed(plan: Schedule, taken: set[str]) -> Schedule:
+    """The schedule with stores whose names are taken renamed throughout."""
+    gradients = {g.id for _, g in plan.program.gradients}
+
+    def free(name: str) -> str:
+        while name in taken:
+            name += "_"
+        return name
+
+    def store(s: Stored) -> Stored:
+        own = s.tile.id in gradients or s.kind == "parts"
+        return s if own else replace(s, name=free(s.name))
+
+    def kernel(k: Kernel) -> Kernel:
+        carry = k.carry and replace(k.carry, kept=k.carry.kept and free(k.carry.kept))
+        given, outputs = (tuple(store(s) for s in group) for group in (k.given, k.outputs))
+        return replace(k, given=given, outputs=outputs, carry=carry)
+
+    return replace(
+        plan,
+        forward=tuple(kernel(k) for k in plan.forward),
+        backward=tuple(kernel(k) for k in plan.backward),
+    )
+
+
+def _cut(program: Program) -> Schedule:
+    """Forward: prep and scan. Backward: both scans, then gradients."""
     pinned = _pinned(program)
     forward = [_prep(pinned)] if pinned else []
     reads = tuple(
@@ -122,9 +156,23 @@ def _backward(program: Program, pinned: tuple[Stored, ...]) -> list[Kernel]:
     ]
     if rest:
         tiles = (*kept, *d_rows, *both, *pinned)
-        looped = "v" if _single_pass([s.tile for s in rest], tiles, "v") else None
-        kernels.append(Kernel("gradient", "bwd", tiles, rest, None, None, looped))
+        kernels.append(_gradient(program, tiles, rest))
     return [_trimmed(k) for k in kernels]
+
+
+def _gradient(program: Program, given: tuple[Stored, ...], outputs: tuple[Stored, ...]) -> Kernel:
+    """The chunk-parallel kernel: keys shared out over programs, values looped over."""
+    roots = [s.tile for s in outputs]
+    looped = "v" if _single_pass(roots, given, "v") else None
+    stop = {strip(s.tile).id for s in given}
+    made = shared(program.graph, roots, stop, "k")
+    if made is None:
+        return Kernel("gradient", "bwd", given, outputs, None, None, looped)
+    outputs = tuple(
+        s if "k" in s.tile.axes else Stored(tile, s.name, "parts")
+        for s, tile in zip(outputs, made, strict=True)
+    )
+    return Kernel("gradient", "bwd", given, outputs, None, "k", looped)
 
 
 def _prep(pinned: tuple[Stored, ...]) -> Kernel:

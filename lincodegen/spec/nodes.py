@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lincodegen.spec import folding
+from lincodegen.spec import folding, polynomials
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.folding import Number
 from lincodegen.spec.problems import Mistake
@@ -107,7 +107,7 @@ def ravel(a: Node, place: Place) -> Node:
         raise Mistake(place, "`ravel` of a scalar", "a vector or a matrix")
     total = Dim.of(1)
     for axis in a.shape:
-        total = total * axis
+        total = polynomials.product(total, axis, place)
     return Node("ravel", (a,), (), (total,), place)
 
 
@@ -122,7 +122,7 @@ def concat(args: tuple[Node, ...], place: Place) -> Node:
         if node.shape[1:] != first.shape[1:]:
             found = f"`concat` of the shapes {shown(first.shape)} and {shown(node.shape)}"
             raise Mistake(place, found, "equal sizes on every axis but the first")
-        total = total + node.shape[0]
+        total = polynomials.bounded(total + node.shape[0], place)
     return Node("concat", args, (), (total, *first.shape[1:]), place)
 
 

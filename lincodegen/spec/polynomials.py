@@ -26,7 +26,7 @@ def polynomial(tree: ast.expr, places: Places, sizes: Sizes) -> Dim:
     place = places(tree)
     match tree:
         case ast.Constant(value=int(value)) if not isinstance(value, bool):
-            return _bounded(Dim.of(value), place)
+            return bounded(Dim.of(value), place)
         case ast.Constant(value=float(value)):
             hint = f"write `{int(value)}`" if value.is_integer() else ""
             raise Mistake(place, f"the number {value} is no integer", _EXPECTED, hint)
@@ -36,7 +36,7 @@ def polynomial(tree: ast.expr, places: Places, sizes: Sizes) -> Dim:
             return polynomial(operand, places, sizes) * -1
         case ast.BinOp(left=left, op=op, right=right):
             a, b = polynomial(left, places, sizes), polynomial(right, places, sizes)
-            return _bounded(_binary(op, a, b, place), place)
+            return bounded(_binary(op, a, b, place), place)
         case _:
             raise Mistake(place, "this is no integer expression", _EXPECTED)
 
@@ -58,7 +58,7 @@ def _binary(op: ast.operator, a: Dim, b: Dim, place: Place) -> Dim:
     if isinstance(op, ast.Sub):
         return a - b
     if isinstance(op, ast.Mult):
-        return _product(a, b, place)
+        return product(a, b, place)
     if isinstance(op, ast.Pow):
         return _power(a, b, place)
     if isinstance(op, (ast.FloorDiv, ast.Mod)):
@@ -84,17 +84,19 @@ def _power(a: Dim, b: Dim, place: Place) -> Dim:
         raise Mistake(place, f"the exponent `{b}`", f"an integer from 0 to {limit}")
     total = Dim.of(1)
     for _ in range(exponent):
-        total = _bounded(_product(total, a, place), place)
+        total = product(total, a, place)
     return total
 
 
-def _product(a: Dim, b: Dim, place: Place) -> Dim:
+def product(a: Dim, b: Dim, place: Place) -> Dim:
+    """The bounded product of two polynomials."""
     if len(a.terms) * len(b.terms) > _MAX_TERMS**2:
         raise Mistake(place, "a polynomial of too many terms", f"at most {_MAX_TERMS}")
-    return a * b
+    return bounded(a * b, place)
 
 
-def _bounded(dim: Dim, place: Place) -> Dim:
+def bounded(dim: Dim, place: Place) -> Dim:
+    """The polynomial itself, if it is of a size that a shape may have."""
     if len(dim.terms) > _MAX_TERMS or any(len(m) > _MAX_DEGREE for m, _ in dim.terms):
         expected = f"at most {_MAX_TERMS} terms, degree {_MAX_DEGREE}"
         raise Mistake(place, "a polynomial that is too large", expected)

@@ -11,6 +11,7 @@ from lincodegen.errors import SpecError
 from lincodegen.spec.step import Place
 
 _SHOWN_WIDTH = 160
+_COMPARED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Problems:
 def nearest(name: str, names: Iterable[str]) -> str:
     """The hint ``did you mean `x`?`` with the known name nearest to a misspelt one, or nothing."""
     known = sorted(set(names))
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    # comparing costs as much as all else where a step has thousands of names
+    close = get_close_matches(name, known, n=1, cutoff=0.6) if len(known) <= _COMPARED else []
     same = [other for other in known if other.lower() == name.lower()]
     best = same or close
     return f"did you mean `{best[0]}`?" if best else ""

@@ -19,6 +19,7 @@ Leaves, with ``attr``:
 Inner nodes. Elementwise ones broadcast as NumPy does, from the right:
 
     add sub mul div neg                              two operands (neg: one)
+    floordiv mod                                     two scalars, in defaults alone
     pow(exponent)          x ** exponent             exponent: int or float, in attr
     exp_base(base)         base ** x                 base: positive float, in attr
     exp log log1p sigmoid softplus silu gelu tanh relu elu abs sign sqrt rsqrt

@@ -10,6 +10,8 @@ from lincodegen.spec.reader import Reader
 from lincodegen.spec.shapes import ONE, shown, smallest
 from lincodegen.spec.step import Node, Place
 
+MAX_RANK = 8
+
 
 def subscript(reader: Reader, operand: Node, tree: ast.Subscript) -> Node:
     """The nodes of ``operand[items]``: leading integers, one slice, full axes and None."""
@@ -18,6 +20,8 @@ def subscript(reader: Reader, operand: Node, tree: ast.Subscript) -> Node:
     node, axis = operand, 0
     for item in items:
         if isinstance(item, ast.Constant) and item.value is None:
+            if len(node.shape) >= MAX_RANK:
+                raise Mistake(place, f"an array of more than {MAX_RANK} axes", "fewer axes")
             shape = (*node.shape[:axis], ONE, *node.shape[axis:])
             node = Node("expand", (node,), (axis,), shape, place)
             axis += 1

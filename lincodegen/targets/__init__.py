@@ -1,6 +1,15 @@
 """What a schedule must know of a GPU: one data file per architecture, and what a driver tells."""
 
-from lincodegen.targets.device import from_device
+from lincodegen.targets.device import DeviceProperties, from_device
+from lincodegen.targets.miscompilations import Miscompilation, known_miscompilations
 from lincodegen.targets.target import Target, list_targets, load_target
 
-__all__ = ["Target", "from_device", "list_targets", "load_target"]
+__all__ = [
+    "DeviceProperties",
+    "Miscompilation",
+    "Target",
+    "from_device",
+    "known_miscompilations",
+    "list_targets",
+    "load_target",
+]

@@ -83,11 +83,13 @@ def _bf16(values: Array) -> TensorHandle:
 def _in_float32(method: Method) -> Method:
     """For methods that take handles, then the NumPy function to apply to them."""
 
-    def compute(builder: InterpreterBuilder, *operands: Any) -> TensorHandle:  # noqa: ANN401
-        *handles, function = operands
+    def compute(
+        builder: InterpreterBuilder, *operands: TensorHandle | Callable[..., Array]
+    ) -> TensorHandle:
+        handles = [operand for operand in operands if isinstance(operand, TensorHandle)]
         if not any(_is_bf16(handle) for handle in handles):
-            return method(builder, *handles, function)
-        result = method(builder, *(_widen(handle) for handle in handles), function)
+            return method(builder, *operands)
+        result = method(builder, *(_widen(handle) for handle in handles), operands[-1])
         return _bf16(result.data) if result.data.dtype == np.float32 else result
 
     return compute

@@ -111,7 +111,9 @@ class _ZeroStaysZero(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: _Context, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator's type
+        ctx: _Context, *cotangents: Tensor
+    ) -> tuple[Tensor | None, ...]:
         (dy,) = cotangents
         with torch.enable_grad():
             args = [x.detach().requires_grad_() for x in ctx.saved_tensors]

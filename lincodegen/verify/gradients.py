@@ -47,6 +47,7 @@ def evaluate_reference(
     results = run(
         recurrence,
         tensors,
+        constants=case.constants,
         initial_state=states,
         cu_seqlens=case.geometry.cu_seqlens,
         dtype=dtype,
@@ -71,7 +72,7 @@ def evaluate_op(
     states = {name: _leaf(x.to(device)) for name, x in (case.initial_state or {}).items()}
     offsets = case.geometry.cu_seqlens
     packed = None if offsets is None else torch.tensor(offsets, dtype=torch.int32, device=device)
-    direct = partial(call, recurrence, op)
+    direct = partial(call, recurrence, op, constants=case.constants)
     called = direct if view is None else view(recurrence, direct)
     results = called(tensors, states if case.initial_state is not None else None, packed)
     _check(results[0], case.output_cotangents, "output")

@@ -11,15 +11,16 @@ import torch
 from lincodegen.spec.step import Recurrence
 from lincodegen.verify.adversaries import ADVERSARIES, applicable
 from lincodegen.verify.call import Op
-from lincodegen.verify.inputs import Case, Geometry, draw
+from lincodegen.verify.inputs import Arguments, Case, Geometry, draw
 from lincodegen.verify.layout import tensors_of
 from lincodegen.verify.properties import PROPERTIES
-from lincodegen.verify.trials import Trial
+from lincodegen.verify.trials import HALF, Trial
 from lincodegen.verify.verdict import Row, Verdict
 
 LENGTHS = (0, 1, 2, 15, 16, 17, 63, 64, 65, 130)
 DEFAULT_SIZES = (24, 40, 20, 36, 12, 28)
-GEOMETRIES = ("repeated heads", "packed", "optional absent")
+GEOMETRIES = ("repeated heads", "packed")
+CALLS = ("optional absent", "constants 0.75", "constants 0", "float32 scalars")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Plan:
     """What to try.
 
     ``sizes`` gives the dimensions, by default small ones that are no powers of two; ``cases``
-    names adversaries, geometries and properties, by default all that concern the recurrence;
+    names adversaries, geometries, calls and properties, by default all that concern the recurrence;
     typical inputs are tried at all ``lengths``, the others at the last one. ``emulator`` is an op
     with the roundings that a 16-bit kernel declares.
     """
@@ -41,7 +42,7 @@ class Plan:
 
     def draws(self, recurrence: Recurrence) -> Iterator[Case]:
         """The cases one after the other, each drawn when it is asked for."""
-        for name in cases_for(recurrence) if self.cases is None else self.cases:
+        for name in cases_for(recurrence, self.dtype) if self.cases is None else self.cases:
             for length in self.lengths if name == "typical" else self.lengths[-1:]:
                 case = draw(
                     recurrence,
@@ -49,7 +50,7 @@ class Plan:
                     dtype=self.dtype,
                     seed=self.seed,
                     case=name if name in ADVERSARIES else "typical",
-                    optional=name != "optional absent",
+                    arguments=_arguments(recurrence, name),
                 )
                 yield replace(case, name=name)
 
@@ -86,11 +87,29 @@ class Options(TypedDict, total=False):
     emulator: Op | None
 
 
-def cases_for(recurrence: Recurrence) -> tuple[str, ...]:
+def cases_for(recurrence: Recurrence, dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
     """All cases that concern a recurrence."""
-    optional = any(x.default is not None for x in tensors_of(recurrence))
-    geometries = GEOMETRIES if optional else GEOMETRIES[:-1]
-    return (*applicable(recurrence), *geometries, *PROPERTIES)
+    tensors = tensors_of(recurrence)
+    concerns = {
+        "optional absent": any(x.default is not None for x in tensors),
+        "constants 0.75": bool(recurrence.constants),
+        "constants 0": bool(recurrence.constants),
+        "float32 scalars": dtype in HALF and any(not x.shape for x in tensors),
+    }
+    names = (*GEOMETRIES, *(name for name in CALLS if concerns[name]))
+    return (*applicable(recurrence), *names, *PROPERTIES)
+
+
+def _arguments(recurrence: Recurrence, name: str) -> Arguments:
+    """What is special about the arguments of a case."""
+    if name == "optional absent":
+        return Arguments(optional=False)
+    if name == "float32 scalars":
+        return Arguments(scalars=torch.float32)
+    if name in ("constants 0", "constants 0.75"):
+        value = float(name.removeprefix("constants "))
+        return Arguments(constants={x.name: value for x in recurrence.constants})
+    return Arguments()
 
 
 def verify(

@@ -6,22 +6,20 @@ recurrence on the rounded values.
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
 from torch import Tensor as Values
 
-from lincodegen.spec.step import Interval, Recurrence, Tensor
+from lincodegen.spec.step import Recurrence, Tensor
 from lincodegen.verify.adversaries import ADVERSARIES, Drawn
+from lincodegen.verify.domains import generator, inside, normal, typical
 from lincodegen.verify.layout import head_counts, is_unbounded_vector, tensors_of
 from lincodegen.verify.reference import run
 
 HeadCounts: TypeAlias = int | Mapping[str, int]
-END_SHARE = 0.05
 LARGEST = 1e4
 
 
@@ -51,6 +49,22 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Arguments:
+    """Which arguments a call gives.
+
+    ``optional`` says whether those with a default; ``constants`` has those that are not left at
+    their default; ``scalars`` is the dtype of tensors of one value a token, None: as all.
+    """
+
+    optional: bool = True
+    constants: Mapping[str, float] = field(default_factory=dict[str, float])
+    scalars: torch.dtype | None = None
+
+
+DEFAULT = Arguments()
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """Arguments of one call and the cotangents of what it returns.
 
@@ -60,6 +74,7 @@ class Case:
     name: str
     geometry: Geometry
     tensors: Mapping[str, Values]
+    constants: Mapping[str, float]
     initial_state: Mapping[str, Values] | None
     output_cotangents: Mapping[str, Values]
     state_cotangents: Mapping[str, Values]
@@ -77,7 +92,7 @@ def draw(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     case: str = "typical",
-    optional: bool = True,
+    arguments: Arguments = DEFAULT,
 ) -> Case:
     """Tensors, non-zero initial states and cotangents, the same for the same arguments.
 
@@ -87,41 +102,49 @@ def draw(
         dtype: What inputs and parameters are rounded to; states stay in the compute dtype.
         seed: Each tensor draws from a generator of its own.
         case: ``typical`` or a name of ``adversaries.ADVERSARIES``.
-        optional: Whether the tensors with a default are given.
+        arguments: Which arguments are given, and how.
     """
     adversary = ADVERSARIES[case]
-    names = [x for x in tensors_of(recurrence) if optional or x.default is None]
-    drawn = {
-        x.name: _typical(x, geometry.shape(recurrence, x), _generator(seed, x.name)) for x in names
+    drawn: Drawn = {
+        x.name: typical(x, geometry.shape(recurrence, x), generator(seed, x.name))
+        for x in tensors_of(recurrence)
+        if arguments.optional or x.default is None
     }
-    drawn = adversary.change(recurrence, drawn, _generator(seed, case))
-    tensors, states = _settled(recurrence, geometry, drawn, dtype, seed)
+    drawn = adversary.change(recurrence, drawn, generator(seed, case))
+    tensors, states = _settled(recurrence, geometry, drawn, arguments, (dtype, seed))
     heads = head_counts(recurrence, tensors)
+    first = next(tensors[x.name].dtype for x in recurrence.inputs if x.name in tensors)
     outputs = {
-        name: _normal(
+        name: normal(
             (
                 *(geometry.batch, geometry.length, heads.outputs[name]),
                 *(d.evaluate(geometry.sizes) for d in node.shape),
             ),
-            _generator(seed, f"cotangent {name}"),
-        ).to(dtype)
+            generator(seed, f"cotangent {name}"),
+        ).to(first)
         for name, node in recurrence.outputs
     }
     finals = {
-        name: _normal(tuple(x.shape), _generator(seed, f"cotangent {name}")).to(x.dtype)
+        name: normal(tuple(x.shape), generator(seed, f"cotangent {name}")).to(x.dtype)
         for name, x in states.items()
     }
-    initial = states if adversary.initial_state else None
-    return Case(case, geometry, tensors, initial, outputs, finals)
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32, or float64 for float64 inputs: the dtype of states."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return Case(
+        case,
+        geometry,
+        tensors,
+        arguments.constants,
+        states if adversary.initial_state else None,
+        outputs,
+        finals,
+    )
 
 
 def _settled(
-    recurrence: Recurrence, geometry: Geometry, drawn: Drawn, dtype: torch.dtype, seed: int
+    recurrence: Recurrence,
+    geometry: Geometry,
+    drawn: Drawn,
+    arguments: Arguments,
+    rounding: tuple[torch.dtype, int],
 ) -> tuple[Drawn, Drawn]:
     """Rounded tensors and initial states for which the recurrence stays within reach.
 
@@ -129,121 +152,59 @@ def _settled(
     nothing in a spec says so. Smaller vectors and positive states are tried in turn; where none
     helps, the case is left as it is and the comparison counts it as ill-conditioned.
     """
+    dtype, seed = rounding
     tensors, states = drawn, drawn
     for scale in (1.0, 0.5, 0.25, 0.125):
-        scaled = {
-            x.name: drawn[x.name] * (scale if is_unbounded_vector(x) else 1.0)
-            for x in tensors_of(recurrence)
-            if x.name in drawn
-        }
-        tensors = {
-            x.name: _inside(x, scaled[x.name].to(dtype))
-            for x in tensors_of(recurrence)
-            if x.name in drawn
-        }
-        for positive in (False, True):
-            states = _initial_states(recurrence, geometry, tensors, seed)
-            states = {
-                n: (x.abs() if positive else x).to(compute_dtype(dtype)) for n, x in states.items()
-            }
+        tensors = _rounded(recurrence, drawn, scale, dtype, arguments.scalars or dtype)
+        states = _initial_states(recurrence, geometry, tensors, seed)
+        for candidate in (states, {name: x.abs() for name, x in states.items()}):
+            states = candidate
             with torch.no_grad():
                 outputs, finals = run(
-                    recurrence, tensors, initial_state=states, cu_seqlens=geometry.cu_seqlens
+                    recurrence,
+                    tensors,
+                    constants=arguments.constants,
+                    initial_state=states,
+                    cu_seqlens=geometry.cu_seqlens,
                 )
             if all(_within_reach(x) for x in (*outputs.values(), *finals.values())):
                 return tensors, states
     return tensors, states
 
 
+def _rounded(
+    recurrence: Recurrence,
+    drawn: Drawn,
+    scale: float,
+    dtype: torch.dtype,
+    scalars: torch.dtype,
+) -> Drawn:
+    """Unbounded vectors scaled, all within their promises; scalars in a dtype of their own."""
+    tensors: dict[str, Values] = {}
+    for x in tensors_of(recurrence):
+        if x.name in drawn:
+            value = drawn[x.name] * (scale if is_unbounded_vector(x) else 1.0)
+            tensors[x.name] = inside(x, value.to(dtype if x.shape else scalars))
+    return tensors
+
+
 def _within_reach(x: Values) -> bool:
     return bool((x.abs() <= LARGEST).all())
 
 
-def _initial_states(recurrence: Recurrence, geometry: Geometry, tensors: Drawn, seed: int) -> Drawn:
+def _initial_states(
+    recurrence: Recurrence, geometry: Geometry, tensors: Drawn, seed: int
+) -> dict[str, Values]:
+    """N(0, 1) in the compute dtype: float64 where any tensor is, else float32."""
     heads = head_counts(recurrence, tensors)
+    double = any(x.dtype == torch.float64 for x in tensors.values())
     return {
-        s.name: _normal(
+        s.name: normal(
             (
                 *(geometry.sequences, heads.states[s.name]),
                 *(d.evaluate(geometry.sizes) for d in s.shape),
             ),
-            _generator(seed, f"initial {s.name}"),
-        )
+            generator(seed, f"initial {s.name}"),
+        ).to(torch.float64 if double else torch.float32)
         for s in recurrence.states
     }
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {purpose}".encode()))
-
-
-def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Values:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Values:
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _typical(tensor: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Values:
-    """Values within the domain; 5 % of the entries on its finite closed ends."""
-    low, high = tensor.domain.low, tensor.domain.high
-    normal = _normal(shape, generator)
-    if math.isinf(low) and math.isinf(high):
-        x = normal / math.sqrt(shape[-1]) if tensor.shape else normal
-    elif math.isinf(low):
-        x = high - torch.exp(1.5 * normal - 3.0)
-    elif math.isinf(high):
-        x = low + torch.exp(normal - 1.0)
-    else:
-        x = low + (high - low) * _uniform(shape, generator)
-    ends = [end for end in closed_ends(tensor.domain) if math.isfinite(end)]
-    for end in ends:
-        x = torch.where(_uniform(shape, generator) < END_SHARE / len(ends), end, x)
-    if tensor.norm is not None:
-        x = _of_norm(x, tensor.norm, generator)
-    return x
-
-
-def _of_norm(x: Values, norm: Interval, generator: torch.Generator) -> Values:
-    """Rows of a norm within the promise, half of them at its upper end."""
-    if math.isinf(norm.high):
-        length = norm.low + x.norm(dim=-1, keepdim=True)
-    else:
-        shape = (*x.shape[:-1], 1)
-        length = norm.low + (norm.high - norm.low) * _uniform(shape, generator)
-        length = torch.where(_uniform(shape, generator) < 0.5, norm.high, length)
-    return torch.nn.functional.normalize(x, dim=-1) * length
-
-
-def closed_ends(domain: Interval) -> list[float]:
-    """The ends that belong to an interval, infinite ones included."""
-    low = [domain.low] if domain.includes_low else []
-    return low + ([domain.high] if domain.includes_high else [])
-
-
-def _inside(tensor: Tensor, x: Values) -> Values:
-    """Rounded values moved back to where rounding or a case has left the promise."""
-    domain, finfo = tensor.domain, torch.finfo(x.dtype)
-    low = domain.low if domain.includes_low else max(domain.low, finfo.min)
-    high = domain.high if domain.includes_high else min(domain.high, finfo.max)
-    x = x.clamp(low, high)
-    inner = torch.tensor(_inner_point(domain), dtype=x.dtype)
-    if not domain.includes_low:
-        x = torch.where(x == domain.low, inner, x)
-    if not domain.includes_high:
-        x = torch.where(x == domain.high, inner, x)
-    if tensor.norm is not None and math.isfinite(tensor.norm.high):
-        length = x.double().norm(dim=-1, keepdim=True)
-        over = length > tensor.norm.high * (1.0 - 4 * finfo.eps)
-        shrink = 1.0 - 8 * finfo.eps * over.double()
-        x = (x.double() * shrink).to(x.dtype)
-    return x
-
-
-def _inner_point(domain: Interval) -> float:
-    if math.isfinite(domain.low) and math.isfinite(domain.high):
-        return (domain.low + domain.high) / 2
-    if math.isfinite(domain.low):
-        return domain.low + 1.0
-    return domain.high - 1.0 if math.isfinite(domain.high) else 0.0

@@ -120,7 +120,10 @@ def by_sequence(recurrence: Recurrence, call: Call) -> Call:
 
 
 def strided(recurrence: Recurrence, call: Call) -> Call:
-    """Every tensor a window of a larger one that is NaN elsewhere, its first axes exchanged."""
+    """Every tensor a window of a larger one that is NaN elsewhere, its first axes exchanged.
+
+    The gradients that come in are windows of larger ones, too.
+    """
 
     def run(
         tensors: Named, initial_state: Named | None = None, cu_seqlens: Tensor | None = None
@@ -128,7 +131,10 @@ def strided(recurrence: Recurrence, call: Call) -> Call:
         states = (
             None if initial_state is None else {n: _window(x) for n, x in initial_state.items()}
         )
-        return call({n: _window(x) for n, x in tensors.items()}, states, cu_seqlens)
+        outputs, finals = call({n: _window(x) for n, x in tensors.items()}, states, cu_seqlens)
+        return {n: _cut_out(x) for n, x in outputs.items()}, {
+            n: _cut_out(x) for n, x in finals.items()
+        }
 
     return run
 
@@ -148,6 +154,11 @@ def _window(x: Tensor) -> Tensor:
     larger = larger.transpose(0, 1).contiguous().transpose(0, 1) if x.ndim > 1 else larger
     inner = tuple(slice(1, 1 + n) for n in x.shape)
     return larger.index_put(_grid(inner, x), x)[inner]
+
+
+def _cut_out(x: Tensor) -> Tensor:
+    """The same values; the gradient arrives as a slice of one with a longer last axis."""
+    return torch.cat([x, x[..., :1]], -1)[..., :-1]
 
 
 def _grid(inner: tuple[slice, ...], x: Tensor) -> tuple[Tensor, ...]:

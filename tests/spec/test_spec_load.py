@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 
 import pytest
+from spec_reading import read, texts, value
 
 from lincodegen.errors import SpecError
 from lincodegen.spec import load
 from lincodegen.spec.dims import Dim
-from lincodegen.spec.printing import format_node, format_step
 from lincodegen.spec.shapes import shown
-from lincodegen.spec.step import REALS, Interval, Node, Place
-
-HEAD = """\
-name: rule
-inputs:
-  q: {shape: [K]}
-  k: {shape: [K]}
-  v: {shape: [V]}
-  m: {shape: [K, V]}
-  g: {shape: []}
-  x: {shape: [4, K]}
-"""
-
-
-def read(*lines, head=HEAD, more="", outputs="o"):
-    """A recurrence whose step reads every input in its last line."""
-    body = "".join(f"  {line}\n" for line in lines)
-    rest = "  all_ = sum(q) + sum(k) + sum(v) + sum(m) + g + sum(x)\n" if head == HEAD else ""
-    listed = f"outputs: [{outputs}{', all_' if rest else ''}]\n"
-    return load(f"{head}{more}{listed}step: |\n{body}{rest}")
-
-
-def value(expression, **options):
-    """The node of one expression."""
-    return read(f"o = {expression}", **options).step[0].value
-
-
-def texts(recurrence):
-    labels = [f"{statement.name}#{i}" for i, statement in enumerate(recurrence.step)]
-    return [format_node(statement.value, labels) for statement in recurrence.step]
+from lincodegen.spec.step import Node, Place
 
 
 @pytest.mark.parametrize(
@@ -317,106 +287,6 @@ def test_dimensions_in_order_of_appearance():
     assert recurrence.inputs[1].shape == (Dim.of("K"), Dim.of("R") * 2)
 
 
-CONSTANTS = """\
-name: a
-inputs:
-  q: {shape: [n, K]}
-  p: {shape: [2 * n]}
-constants: {n: 2, m: 3 * n - 1, scale: K**-0.5, eps: 1e-30, both: scale * eps / n, K: 64}
-step: |
-  o = (scale + both) * q[n - 1] + m + sum(p)
-"""
-
-
-def test_constants():
-    """Integers are fixed when the spec is read, other numbers are arguments."""
-    free = load(CONSTANTS.replace(", K: 64", ""))
-    assert [c.name for c in free.constants] == ["scale", "eps", "both"]
-    assert free.dims == ("K",)
-    assert free.inputs[0].shape == (Dim.of(2), Dim.of("K"))
-    assert free.inputs[1].shape == (Dim.of(4),)
-    scale, eps, both = (c.default for c in free.constants)
-    assert (scale.op, scale.attr, scale.args[0].attr) == ("pow", (-0.5,), (Dim.of("K"),))
-    assert eps.attr == (1e-30,)
-    assert format_node(both, ()) == "scale * eps / 2"
-    assert texts(free) == ["(scale + both) * q[1] + 5 + sum(p)"]
-
-
-def test_a_fixed_dimension():
-    """A constant may fix a dimension, also one that constants above it read."""
-    fixed = load(CONSTANTS)
-    assert fixed.dims == ()
-    assert fixed.inputs[0].shape == (Dim.of(2), Dim.of(64))
-    assert fixed.constants[0].default.attr == (0.125,)
-
-
-def test_set_overrides_integers_and_fixes_dimensions():
-    changed = load(CONSTANTS, sets={"n": 4, "K": 16})
-    assert changed.inputs[0].shape == (Dim.of(4), Dim.of(16))
-    assert changed.inputs[1].shape == (Dim.of(8),)
-    assert texts(changed) == ["(scale + both) * q[3] + 11 + sum(p)"]
-    assert changed.constants[0].default.attr == (0.25,)
-    free = load(CONSTANTS.replace(", K: 64", ""), sets={"K": 4})
-    assert free.dims == ()
-    assert load(CONSTANTS, sets={"m": 1}).inputs == load(CONSTANTS).inputs
-
-
-def test_an_integer_without_a_dot_is_no_argument():
-    text = "name: a\ninputs: {q: {shape: []}}\nconstants: {scale: SCALE}\nstep: o = scale * q\n"
-    assert load(text.replace("SCALE", "1")).constants == ()
-    assert [c.name for c in load(text.replace("SCALE", "1.0")).constants] == ["scale"]
-    assert [c.name for c in load(text.replace("SCALE", "4 / 2")).constants] == ["scale"]
-    assert load(text.replace("SCALE", "4 // 2")).constants == ()
-
-
-def test_constants_divide_dimensions():
-    text = "name: a\ninputs: {q: {shape: [K]}}\nconstants: {c: K // 2 + K % 3}\nstep: o = c * q\n"
-    default = load(text).constants[0].default
-    assert [arg.op for arg in default.args] == ["floordiv", "mod"]
-    assert format_node(default, ()) == "K // 2 + K % 3"
-
-
-@pytest.mark.parametrize(
-    ("text", "interval"),
-    [
-        ("[0, 1]", Interval(0.0, 1.0)),
-        ("(0, 1]", Interval(0.0, 1.0, False, True)),
-        ("[-inf, 0]", Interval(-math.inf, 0.0)),
-        ("(-inf, inf)", REALS),
-        (" [ -1 , 1 ) ", Interval(-1.0, 1.0, True, False)),
-        ("[-exp(-0.5), 0]", Interval(-math.exp(-0.5), 0.0)),
-        ("[low, (n + 1) * 2]", Interval(-2.5, 8.0)),
-        ("[0, 0]", Interval(0.0, 0.0)),
-    ],
-)
-def test_domains(text, interval):
-    recurrence = load(
-        f'name: a\ninputs: {{q: {{shape: [K], domain: "{text}"}}}}\n'
-        "constants: {low: -2.5, n: 3}\nstep: o = low * q\n"
-    )
-    assert recurrence.inputs[0].domain == interval
-    assert recurrence.inputs[0].norm is None
-
-
-def test_defaults_know_head_index_and_count():
-    recurrence = load(
-        "name: a\ninputs: {q: {shape: [K]}, h: {shape: []}}\n"
-        "parameters: {g: {shape: [], default: 'log1p(-2**(-5 - h)) * s / (H * K)'}}\n"
-        "constants: {s: 0.5}\nstep: o = exp(g) * q * h\n"
-    )
-    default = recurrence.parameters[0].default
-    assert default is not None
-    leaves = {
-        (node.op, node.attr[0]) for node in default.walk() if node.op in ("input", "constant")
-    }
-    assert leaves == {("input", "h"), ("input", "H"), ("constant", "s")}
-    assert format_node(default, ()) == "log1p(-2.0**(-5 - h)) * s / (H * K)"
-    with pytest.raises(SpecError, match="head index"):
-        load(
-            "name: a\ninputs: {q: {shape: [], default: h}}\nconstants: {h: 0.5}\nstep: o = q * h\n"
-        )
-
-
 def test_names_that_only_look_reserved():
     """h and H mean heads in defaults alone; B and N are names of tensors, not of dimensions."""
     recurrence = load(
@@ -426,16 +296,6 @@ def test_names_that_only_look_reserved():
     assert recurrence.states[0].name == "h"
 
 
-def test_text_and_path_give_one_recurrence(tmp_path):
-    file = tmp_path / "a.yaml"
-    file.write_text(CONSTANTS)
-    by_path, by_name, by_text = load(file), load(str(file)), load(CONSTANTS)
-    assert by_path == by_name
-    assert by_path.file == file.as_posix()
-    assert (by_text.file, by_text.source) == ("<text>", CONSTANTS)
-    assert by_text.step == by_path.step
-
-
 def test_step_module_needs_no_yaml():
     """What runs where only torch is installed must not import the parser."""
     code = (
@@ -443,56 +303,3 @@ def test_step_module_needs_no_yaml():
         "sys.exit(any(name.split('.')[0] in ('ruamel', 'torch', 'sympy') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_printed_recurrence():
-    text = """\
-name: rule
-title: A rule
-inputs:
-  q: {shape: [K], norm: "[0, 1]"}
-  g: {shape: [], domain: "[-inf, 0]", default: -h / H}
-constants: {scale: K**-0.5}
-state: {s: {shape: [K]}}
-step: |
-  s = exp(g) * s
-  s = s - (q - s) * -2
-  o = scale * s
-"""
-    assert (
-        format_step(load(text))
-        == """\
-rule  A rule
-
-input      q [K], norm in [0, 1]
-input      g [] in [-inf, 0], default -h / H
-constant   scale = K**-0.5
-state      s [K]
-
-s#0 = exp(g) * s            [K]        line 9
-s#1 = s#0 - (q - s#0) * -2  [K]        line 10
-o#2 = scale * s#1           [K]        line 11
-
-returns    o = o#2
-"""
-    )
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "(q + k) * g - (q - (k - q)) / 2",
-        "-(q**2) + (-q)**2 - 2.0**-q",
-        "(g * m.T) @ q + m.T @ (g * q)",
-        "m.T @ (m @ v) / (g / (g * g))",
-        "where(q + k < 0, -q, maximum(q, minimum(k, 1)))",
-        "sum(m * q[:, None], axis=0) + mean(m, axis=0) + v",
-        "concat(q, v)[0:K][None, :][0] + x[2] * x[0:2][1][0]",
-        "(q + k)[:, None] * (ones(1, K) + zeros(K, 1)) + eye(K) @ diag(softmax(q))",
-        "ravel(outer(silu(q), rmsnorm(k))) * dot(q, k)",
-        "(1 + K)**-0.5 * q + K * (g + 2)**0.5",
-    ],
-)
-def test_printed_expressions_read_back(expression):
-    node = value(expression)
-    assert value(format_node(node, ())) == node

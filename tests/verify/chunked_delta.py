@@ -26,6 +26,7 @@ FAULTS = (
     "products in bfloat16",
     "chunk state in bfloat16",
     "scale missing",
+    "scale of 0 taken for none",
     "packed sequences leak",
     "no token is an error",
     "wrong dtype of the state",
@@ -38,41 +39,50 @@ FAULTS = (
 def chunked_delta(fault=None):
     """The op; ``fault`` is one of FAULTS or None."""
 
-    def op(
-        q, k, v, g, beta, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None
-    ):
-        tokens = (q, k, v, g, beta)
-        heads = max(x.shape[2] for x in tokens)
-        dtype, compute = q.dtype, torch.float64 if q.dtype == torch.float64 else torch.float32
-        whole = fault == "heads repeat as a whole"
-        q, k, v, g, beta = (_repeat(x.to(compute), heads, whole) for x in (q, k, v, g, beta))
-        if fault == "gate of head 0":
-            g = g[:, :, :1].expand_as(g)
-        if fault == "argument changed in place" and initial_state is not None:
-            initial_state.data.mul_(0.5)
-        if fault == "no token is an error":
-            assert q.shape[1] > 0
-        scale = 1.0 if fault == "scale missing" else q.shape[-1] ** -0.5 if scale is None else scale
-        tokens = (q, k, v, g, beta)
-        count = q.shape[0] if cu_seqlens is None else len(cu_seqlens) - 1
-        state = q.new_zeros(count, heads, q.shape[-1], v.shape[-1])
-        if initial_state is not None and fault != "initial state ignored":
-            state = initial_state.to(compute)
-        if fault == "initial state not differentiated":
-            state = state.detach()
+    def op(*tokens, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None):
+        dtype = tokens[0].dtype
+        tokens = _prepared(tokens, fault)
+        batch, length, heads, size_k = tokens[0].shape
+        assert length or fault != "no token is an error"
+        count = batch if cu_seqlens is None else len(cu_seqlens) - 1
+        shape = (count, heads, size_k, tokens[2].shape[-1])
+        state = _first_state(initial_state, tokens[0].new_zeros(shape), fault)
+        missing = not scale if fault == "scale of 0 taken for none" else scale is None
+        scale = size_k**-0.5 if missing else scale
+        scale = 1.0 if fault == "scale missing" else scale
         if cu_seqlens is None:
             o, final = _sequence(tokens, state, scale, fault)
         else:
             o, final = _packed(tokens, state, scale, fault, cu_seqlens.tolist())
-        if fault == "final state not differentiated":
-            final = final.detach()
-        if fault == "wrong dtype of the state":
-            final = final.to(torch.bfloat16)
-        if fault == "state transposed":
-            final = final.transpose(-1, -2)
-        return o.to(dtype), final
+        return o.to(dtype), _last_state(final, fault)
 
     return op
+
+
+def _prepared(tokens, fault):
+    """All tensors with as many heads as the largest, in float32 or float64."""
+    heads = max(x.shape[2] for x in tokens)
+    compute = torch.float64 if tokens[0].dtype == torch.float64 else torch.float32
+    whole = fault == "heads repeat as a whole"
+    q, k, v, g, beta = (_repeat(x.to(compute), heads, whole) for x in tokens)
+    return q, k, v, g[:, :, :1].expand_as(g) if fault == "gate of head 0" else g, beta
+
+
+def _first_state(initial_state, zero, fault):
+    if initial_state is None or fault == "initial state ignored":
+        return zero
+    if fault == "argument changed in place":
+        initial_state.data.mul_(0.5)
+    state = initial_state.to(zero.dtype)
+    return state.detach() if fault == "initial state not differentiated" else state
+
+
+def _last_state(final, fault):
+    if fault == "final state not differentiated":
+        return final.detach()
+    if fault == "wrong dtype of the state":
+        return final.to(torch.bfloat16)
+    return final.transpose(-1, -2) if fault == "state transposed" else final
 
 
 def _repeat(x, heads, whole):

@@ -1,0 +1,390 @@
+"""Triton text of the token operations that are more than an infix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lincodegen.emit.token_padding import Pad
+from lincodegen.emit.token_python import (
+    ATOM,
+    COMPARISON,
+    PRODUCT,
+    SIGN,
+    SUM,
+    TERNARY,
+    Text,
+    at_least,
+    number_text,
+    size_text,
+)
+from lincodegen.emit.token_tiles import numel
+from lincodegen.errors import InternalError
+from lincodegen.program.token_shapes import ONE
+from lincodegen.spec.dims import Dim
+from lincodegen.spec.step import Node
+
+if TYPE_CHECKING:
+    from lincodegen.emit.token_triton_expression import TileExpressions
+
+CALLS = {
+    "exp": "tl.exp",
+    "log": "tl.log",
+    "log1p": "log1p",
+    "sigmoid": "tl.sigmoid",
+    "logsigmoid": "log_sigmoid",
+    "softplus": "softplus",
+    "silu": "silu",
+    "gelu": "gelu",
+    "tanh": "tanh",
+    "elu": "elu",
+    "abs": "tl.abs",
+    "sign": "sign",
+    "sqrt": "tl.sqrt",
+    "rsqrt": "tl.rsqrt",
+    "erf": "tl.erf",
+    "finite": "finite",
+    "transpose": "tl.trans",
+}
+"""Functions of one operand; those without a dot are printed into the module."""
+
+
+def _neg(text: TileExpressions, node: Node) -> Text:
+    operand = text.operand(node.args[0], node, PRODUCT)
+    return (f"-({operand})" if operand.startswith("-") else f"-{operand}"), SIGN
+
+
+def _power(text: TileExpressions, node: Node) -> Text:
+    exponent = node.attr[0]
+    if not isinstance(exponent, int | float):
+        raise InternalError(f"exponent {exponent!r} is no number")
+    base = at_least(text.text(node.args[0]), ATOM)
+    if exponent == 0.5:
+        return f"tl.sqrt({base})", ATOM
+    if exponent == -0.5:
+        return f"tl.rsqrt({base})", ATOM
+    if exponent in {2, 3} and node.args[0].op == "value":
+        return " * ".join([base] * int(exponent)), PRODUCT
+    text.functions.add("integer_power" if float(exponent).is_integer() else "power")
+    if float(exponent).is_integer():
+        call = f"integer_power({base}, {abs(int(exponent))})"
+        return (f"1.0 / {call}", PRODUCT) if exponent < 0 else (call, ATOM)
+    return f"power({base}, {number_text(exponent)})", ATOM
+
+
+def _exp_base(text: TileExpressions, node: Node) -> Text:
+    base = float(str(node.attr[0]))
+    exponent = text.operand(node.args[0], node, PRODUCT)
+    if base == 2:
+        return f"tl.exp2({exponent})", ATOM
+    return f"tl.exp2({exponent} * {number_text(math.log2(base))})", ATOM
+
+
+def _extremum(text: TileExpressions, node: Node) -> Text:
+    args = ", ".join(text.operand(arg, node, TERNARY) for arg in node.args)
+    return f"tl.{node.op}({args}, propagate_nan=tl.PropagateNan.ALL)", ATOM
+
+
+def _relu(text: TileExpressions, node: Node) -> Text:
+    operand = text.operand(node.args[0], node, TERNARY)
+    return f"tl.maximum({operand}, 0.0, propagate_nan=tl.PropagateNan.ALL)", ATOM
+
+
+def _where(text: TileExpressions, node: Node) -> Text:
+    left, right, taken, other = (text.operand(arg, node, SUM) for arg in node.args)
+    return f"tl.where({left} {node.attr[0]} {right}, {taken}, {other})", ATOM
+
+
+def _matmul(text: TileExpressions, node: Node) -> Text:
+    left, right = node.args
+    ranks = len(left.shape), len(right.shape)
+    if ranks == (1, 1):
+        return _dot(text, node)
+    if ranks == (2, 2):
+        first = _contracted(text, left, 1, right, 0)
+        second = text.print(right) if first else text.masked(right, [0])
+        first = first or text.print(left)
+        return f'tl.dot({first}, {second}, input_precision="ieee")', ATOM
+    if ranks == (2, 1) and left.op == "transpose":
+        return _weighted(text, left.args[0], right, 0)
+    return _weighted(text, left, right, 1) if ranks == (2, 1) else _weighted(text, right, left, 0)
+
+
+def _contracted(text: TileExpressions, left: Node, axis: int, right: Node, other: int) -> str:
+    """The left operand masked where neither side makes the padding neutral, else empty."""
+    pads = text.pads(left)[axis], text.pads(right)[other]
+    if pads[0] is Pad.ANY or Pad.ZERO not in pads:
+        return text.masked(left, [axis])
+    return "" if pads[1] is Pad.ANY else text.print(left)
+
+
+def _weighted(text: TileExpressions, matrix: Node, vector: Node, axis: int) -> Text:
+    """A sum over one axis of a matrix, weighted by a vector along it."""
+    laid = text.column(vector) if axis == 0 else text.row(vector)
+    pads = text.pads(matrix)[axis], text.pads(vector)[0]
+    product = f"{at_least(text.text(matrix), PRODUCT)} * {laid}"
+    if Pad.ZERO not in pads or Pad.ANY in pads:
+        product = f"tl.where({text.axes.mask_text(matrix.shape, [axis])}, {product}, 0.0)"
+        product = product if text.axes.mask_text(matrix.shape, [axis]) else product[11:-6]
+    return f"tl.sum({product}, axis={axis})", ATOM
+
+
+def _dot(text: TileExpressions, node: Node) -> Text:
+    left, right = node.args
+    if text.is_scalar(left):
+        return f"{text.operand(left, node, PRODUCT)} * {text.operand(right, node, SIGN)}", PRODUCT
+    product = Node("mul", node.args, (), left.shape)
+    return f"tl.sum({text.masked(product, [0])}, axis=0)", ATOM
+
+
+def _outer(text: TileExpressions, node: Node) -> Text:
+    left, right = node.args
+    column = text.print(left) if text.is_scalar(left) else text.column(left)
+    row = text.print(right) if text.is_scalar(right) else text.row(right)
+    return f"{column} * {row}", PRODUCT
+
+
+def _sum(text: TileExpressions, node: Node) -> Text:
+    operand, axis = node.args[0], node.attr[0]
+    if text.is_scalar(operand):
+        return text.text(operand)
+    rank = len(operand.shape)
+    if axis is None:
+        summed = f"tl.sum({text.masked(operand, list(range(rank)))})"
+        return summed, ATOM
+    axis = int(str(axis))
+    if operand.shape[axis] == ONE:
+        return _squeezed(text, operand, axis)
+    return f"tl.sum({text.masked(operand, [axis])}, axis={axis})", ATOM
+
+
+def _squeezed(text: TileExpressions, operand: Node, axis: int) -> Text:
+    return f"tl.sum({text.print(operand)}, axis={axis})", ATOM
+
+
+def _mean(text: TileExpressions, node: Node) -> Text:
+    operand, axis = node.args[0], node.attr[0]
+    shape = operand.shape if axis is None else (operand.shape[int(str(axis))],)
+    count = size_text(numel(shape))
+    count = f"({count})" if " " in count else count
+    return f"{_sum(text, node)[0]} / {count}", PRODUCT
+
+
+def _cumsum(text: TileExpressions, node: Node) -> Text:
+    axis = int(str(node.attr[0]))
+    if node.op == "cumsum":
+        return f"tl.cumsum({text.print(node.args[0])}, axis={axis})", ATOM
+    return f"tl.cumsum({text.masked(node.args[0], [axis])}, axis={axis}, reverse=True)", ATOM
+
+
+def _softmax(text: TileExpressions, node: Node) -> Text:
+    text.functions.add("softmax")
+    axis = int(str(node.attr[0]))
+    masked = text.masked(node.args[0], [axis], 'float("-inf")')
+    return f"softmax({masked}, {axis}, {len(node.shape)})", ATOM
+
+
+def _expand(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if text.is_scalar(operand):
+        return text.text(operand)
+    return (text.column(operand) if node.attr[0] == 1 else text.row(operand)), ATOM
+
+
+def _squeeze(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    return text.text(operand) if text.is_scalar(operand) else _squeezed(
+        text, operand, int(str(node.attr[0]))
+    )
+
+
+def _broadcast(text: TileExpressions, node: Node) -> Text:
+    operand, shape = text.operand(node.args[0], node, TERNARY), text.axes.shape_text(node.shape)
+    if text.is_scalar(node):
+        return text.text(node.args[0])
+    if text.is_scalar(node.args[0]):
+        return f"tl.full({shape}, {operand}, tl.float32)", ATOM
+    return f"tl.broadcast_to({operand}, {shape})", ATOM
+
+
+def _filled(text: TileExpressions, node: Node) -> Text:
+    value = "1.0" if node.op == "ones" else "0.0"
+    if text.is_scalar(node):
+        return value, ATOM
+    return f"tl.full({text.axes.shape_text(node.shape)}, {value}, tl.float32)", ATOM
+
+
+def _equal(text: TileExpressions, node: Node) -> str:
+    """Where a matrix's row and column are the same."""
+    return f"{text.offsets(node.shape, 0)} == {text.offsets(node.shape, 1)}"
+
+
+def _eye(text: TileExpressions, node: Node) -> Text:
+    return ("1.0", ATOM) if text.is_scalar(node) else (f"tl.where({_equal(text, node)}, 1.0, 0.0)", ATOM)
+
+
+def _diag(text: TileExpressions, node: Node) -> Text:
+    if text.is_scalar(node):
+        return text.text(node.args[0])
+    return f"tl.where({_equal(text, node)}, {text.column(node.args[0])}, 0.0)", ATOM
+
+
+def _diagonal(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if text.is_scalar(operand):
+        return text.text(operand)
+    return f"tl.sum(tl.where({_equal(text, operand)}, {text.print(operand)}, 0.0), axis=1)", ATOM
+
+
+def _index(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if operand.shape[0] == ONE:
+        return _squeeze(text, Node("squeeze", (operand,), (0,), node.shape))
+    chosen = f"{text.offsets(operand.shape, 0)} == {_position(node, operand.shape[0])}"
+    return f"tl.sum(tl.where({chosen}, {text.print(operand)}, 0.0), axis=0)", ATOM
+
+
+def _unindex(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if node.shape[0] == ONE:
+        return _expand(text, Node("expand", (operand,), (0,), node.shape))
+    chosen = f"{text.offsets(node.shape, 0)} == {_position(node, node.shape[0])}"
+    return f"tl.where({chosen}, {text.operand(operand, node, TERNARY)}, 0.0)", ATOM
+
+
+def _position(node: Node, size: Dim) -> str:
+    index = int(str(node.attr[0]))
+    return str(index) if index >= 0 else size_text(size + index)
+
+
+def _stack(text: TileExpressions, node: Node) -> Text:
+    """Rows chosen by the position on the first axis."""
+    rows = [text.operand(arg, node, TERNARY) for arg in node.args]
+    if len(rows) == 1:
+        return rows[0], COMPARISON
+    position = text.offsets(node.shape, 0)
+    chosen = f"tl.where({position} == {len(rows) - 1}, {rows[-1]}, 0.0)"
+    for i in reversed(range(len(rows) - 1)):
+        chosen = f"tl.where({position} == {i}, {rows[i]}, {chosen})"
+    return chosen, ATOM
+
+
+def _moved(text: TileExpressions, operand: Node, node: Node, shift: Dim) -> str:
+    """The operand read ``shift`` entries further along the first axis, unmasked."""
+    text.functions.add("take")
+    source, target = operand.shape[0], node.shape[0]
+    offsets = text.axes.axis(target).offsets if target != ONE else "tl.arange(0, 1)"
+    moved = offsets if shift == Dim.of(0) else f"{offsets} + ({size_text(shift)})"
+    tile = text.axes.axis(source).tile
+    return f"take({text.print(operand)}, {moved}, {tile}, {len(node.shape)})"
+
+
+def _slice(text: TileExpressions, node: Node) -> Text:
+    operand, start = node.args[0], node.attr[0]
+    if operand.shape[0] == ONE or not isinstance(start, Dim):
+        return text.text(operand)
+    taken = _moved(text, operand, node, start)
+    if node.shape[0] == ONE:
+        return (f"tl.sum({taken}, axis=0)" if len(node.shape) == 1 else taken), ATOM
+    return _selected(text, node, taken), ATOM
+
+
+def _selected(text: TileExpressions, node: Node, taken: str) -> str:
+    mask = text.axes.mask_text(node.shape, [0])
+    return f"tl.where({mask}, {taken}, 0.0)" if mask else taken
+
+
+def _unslice(text: TileExpressions, node: Node) -> Text:
+    start, stop = node.attr
+    if not isinstance(start, Dim) or not isinstance(stop, Dim):
+        raise InternalError("a slice without bounds")
+    return _placed(text, node, node.args[0], start, stop, "0.0"), ATOM
+
+
+def _placed(
+    text: TileExpressions, node: Node, part: Node, start: Dim, stop: Dim, other: str
+) -> str:
+    """``part`` from ``start`` to ``stop`` of the first axis, ``other`` elsewhere."""
+    offsets = text.offsets(node.shape, 0)
+    inside = f"({offsets} >= {size_text(start)}) & ({offsets} < {size_text(stop)})"
+    if part.shape[0] == ONE:
+        value = text.operand(part, node, TERNARY)
+    else:
+        value = _moved(text, part, node, start * -1)
+    return f"tl.where({inside}, {value}, {other})"
+
+
+def _concat(text: TileExpressions, node: Node) -> Text:
+    chosen, stop = "0.0", node.shape[0]
+    for part in reversed(node.args):
+        start = stop - part.shape[0]
+        chosen = _placed(text, node, part, start, stop, chosen)
+        stop = start
+    return chosen, ATOM
+
+
+def _ravel(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if len(operand.shape) == 1 or text.is_scalar(operand):
+        return text.text(operand)
+    if operand.shape[0] == ONE or operand.shape[1] == ONE:
+        return _squeezed(text, operand, 0 if operand.shape[0] == ONE else 1)
+    text.functions.add("ravel")
+    rows, columns = (text.axes.axis(d) for d in operand.shape)
+    flat = text.axes.axis(node.shape[0])
+    call = f"ravel({text.print(operand)}, {flat.offsets}, {columns.size}, {rows.tile}, {columns.tile})"
+    return _selected(text, node, call), ATOM
+
+
+def _unravel(text: TileExpressions, node: Node) -> Text:
+    operand = node.args[0]
+    if len(node.shape) == 1 or text.is_scalar(operand):
+        return text.text(operand)
+    if node.shape[0] == ONE or node.shape[1] == ONE:
+        return _expand(text, Node("expand", (operand,), (int(node.shape[1] == ONE),), node.shape))
+    text.functions.add("unravel")
+    rows, columns = (text.axes.axis(d) for d in node.shape)
+    flat = text.axes.axis(operand.shape[0])
+    call = (
+        f"unravel({text.print(operand)}, {rows.offsets}, {columns.offsets}, {columns.size}, "
+        f"{flat.tile})"
+    )
+    mask = text.axes.mask_text(node.shape)
+    return (f"tl.where({mask}, {call}, 0.0)" if mask else call), ATOM
+
+
+PRINTERS: dict[str, Callable[[TileExpressions, Node], Text]] = {
+    "neg": _neg,
+    "pow": _power,
+    "exp_base": _exp_base,
+    "maximum": _extremum,
+    "minimum": _extremum,
+    "relu": _relu,
+    "where": _where,
+    "matmul": _matmul,
+    "dot": _dot,
+    "outer": _outer,
+    "sum": _sum,
+    "mean": _mean,
+    "cumsum": _cumsum,
+    "rcumsum": _cumsum,
+    "softmax": _softmax,
+    "expand": _expand,
+    "squeeze": _squeeze,
+    "broadcast": _broadcast,
+    "ones": _filled,
+    "zeros": _filled,
+    "zeros_like": _filled,
+    "eye": _eye,
+    "diag": _diag,
+    "diagonal": _diagonal,
+    "index": _index,
+    "unindex": _unindex,
+    "stack": _stack,
+    "slice": _slice,
+    "unslice": _unslice,
+    "concat": _concat,
+    "ravel": _ravel,
+    "unravel": _unravel,
+}

@@ -1,0 +1,136 @@
+"""One call of a generated op: what its arguments say, and how the op's text sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincodegen.runtime.heads import (
+    STATE_AXIS,
+    place_heads,
+    repeat_heads,
+    sum_heads,
+    take_heads,
+)
+from lincodegen.runtime.sizes import evaluate
+
+if TYPE_CHECKING:
+    from lincodegen.runtime.signature import Signature
+
+States: TypeAlias = Tensor | Sequence[Tensor | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Arguments of a call and what was read off them.
+
+    ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
+    for one; ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype,
+    ``output_dtype`` that of the first input.
+    """
+
+    signature: Signature
+    tensors: dict[str, Tensor | None]
+    states: tuple[Tensor | None, ...]
+    batch: int
+    length: int
+    sizes: Mapping[str, int]
+    heads: Mapping[str, int]
+    dtype: torch.dtype
+    output_dtype: torch.dtype
+    device: torch.device
+    backend: str
+
+    @property
+    def chunk_size(self) -> int:
+        """Tokens a chunk: the op's number, fewer for a shorter sequence."""
+        return min(self.signature.chunk_size, 1 << max(0, self.length - 1).bit_length())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no token at all."""
+        return self.batch == 0 or self.length == 0
+
+    # -- what the text of an op asks for ----------------------------------------------------
+
+    def fill(self, name: str, default: Callable[[Tensor, Tensor], Tensor | float]) -> None:
+        """Gives a tensor that is absent its default, a function of head index and head count."""
+        if self.tensors[name] is not None:
+            return
+        count = self.heads[name]
+        index = torch.arange(count, dtype=torch.float64, device=self.device)
+        value = default(index, torch.full_like(index, count))
+        value = value if isinstance(value, Tensor) else index.new_full((), value)
+        arguments = (*self.signature.inputs, *self.signature.parameters)
+        shape = next(x.shape for x in arguments if x.name == name)
+        value = value.expand(count, *(evaluate(s, self.sizes) for s in shape))
+        self.tensors[name] = value.to(self.dtype)[None, None]
+
+    def lift(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors in the compute dtype, with as many heads each."""
+        most = max(x.shape[2] for x in tensors)
+        return tuple(repeat_heads(x.to(self.dtype), most) for x in tensors)
+
+    def spread(self, x: Tensor | float, rank: int = 0) -> Tensor:
+        """A value of ``rank`` own axes that no token changes as [B, T, Hx, ...]."""
+        if not isinstance(x, Tensor):
+            x = torch.tensor(x, dtype=self.dtype, device=self.device)
+        heads = x.shape[-rank - 1] if x.dim() > rank else 1
+        return x.expand(self.batch, self.length, heads, *x.shape[x.dim() - rank :])
+
+    # -- states and outputs at the boundary -------------------------------------------------
+
+    def entered(self) -> list[Tensor]:
+        """The initial states as they are computed with, zeros where none is given."""
+        found = []
+        for state, value in zip(self.signature.states, self.states, strict=True):
+            heads = self.heads[f"solved {state.name}"]
+            if value is None:
+                sizes = (evaluate(s, self.sizes) for s in state.shape)
+                shape = (self.batch, heads, *sizes)
+                found.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+            else:
+                found.append(repeat_heads(value.to(self.dtype), heads, STATE_AXIS))
+        return found
+
+    def left_outputs(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Outputs with as many heads as they have by the spec, in the first input's dtype."""
+        pairs = zip(self.signature.outputs, outputs, strict=True)
+        taken = [take_heads(x, self.heads[f"output {o.name}"]) for o, x in pairs]
+        return [x.to(self.output_dtype) for x in taken]
+
+    def left(self, finals: Sequence[Tensor]) -> list[Tensor]:
+        """Final states with as many heads as the states have."""
+        pairs = zip(self.signature.states, finals, strict=True)
+        return [take_heads(x, self.heads[f"state {s.name}"], STATE_AXIS) for s, x in pairs]
+
+    def left_adjoint(self, d_finals: Sequence[Tensor]) -> list[Tensor]:
+        """The adjoint of ``left``."""
+        pairs = zip(self.signature.states, d_finals, strict=True)
+        return [
+            place_heads(dx.to(self.dtype), self.heads[f"solved {s.name}"], STATE_AXIS)
+            for s, dx in pairs
+        ]
+
+    def entered_adjoint(self, d_states: Sequence[Tensor]) -> list[Tensor]:
+        """The adjoint of ``entered``."""
+        pairs = zip(self.signature.states, d_states, strict=True)
+        return [sum_heads(dx, self.heads[f"state {s.name}"], STATE_AXIS) for s, dx in pairs]
+
+    def no_outputs(self) -> tuple[Tensor, ...]:
+        """The outputs of no token."""
+        return tuple(
+            torch.empty(
+                self.batch,
+                self.length,
+                self.heads[f"output {o.name}"],
+                *(evaluate(s, self.sizes) for s in o.shape),
+                dtype=self.dtype,
+                device=self.device,
+            )
+            for o in self.signature.outputs
+        )

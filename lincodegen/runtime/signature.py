@@ -1,0 +1,239 @@
+"""What a generated op takes and gives, and the reading of one call against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lincodegen.runtime.backend import chosen_backend
+from lincodegen.runtime.call import Call, States
+from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+TOKEN_AXES = "B T H"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default."""
+
+    name: str
+    shape: tuple[Size, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A carried value [B, H, *shape].
+
+    ``updates`` are the tensors that its updates depend on, which settle its heads;
+    ``solved`` those and what its reads depend on, which settle how many heads are computed.
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    updates: tuple[str, ...]
+    solved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A result [B, T, H, *shape]; ``sources`` are the tensors that it depends on."""
+
+    name: str
+    shape: tuple[Size, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The tensors, states and outputs of an op, in the order of its recurrence."""
+
+    name: str
+    inputs: tuple[Argument, ...]
+    parameters: tuple[Argument, ...]
+    states: tuple[State, ...]
+    outputs: tuple[Output, ...]
+    chunk_size: int
+    has_kernels: bool = False
+
+    def call(
+        self,
+        tensors: Mapping[str, Tensor | None],
+        initial_state: States = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Call:
+        """Reads sizes, heads, dtype and device off the arguments of a call.
+
+        Raises:
+            TypeError: an argument is no tensor.
+            ValueError: a shape, dtype, device or number of heads does not fit.
+        """
+        if cu_seqlens is not None:
+            raise ValueError(f"{self.name}: cu_seqlens is not yet supported; expected: None")
+        given = {x.name: self._tensor(x, tensors[x.name]) for x in self._arguments}
+        present = {name: x for name, x in given.items() if x is not None}
+        batch, length = self._leading(present)
+        sizes = self._sizes(present)
+        device = self._device(present)
+        heads = self._heads(present)
+        double = any(x.dtype == torch.float64 for x in present.values())
+        dtype = torch.float64 if double else torch.float32
+        states = self._states(initial_state, (batch, heads, sizes, device))
+        return Call(
+            signature=self,
+            tensors=given,
+            states=states,
+            batch=batch,
+            length=length,
+            sizes=sizes,
+            heads=heads,
+            dtype=dtype,
+            output_dtype=next(present[x.name].dtype for x in self.inputs if x.name in present),
+            device=device,
+            backend=chosen_backend(device, dtype, self.has_kernels),
+        )
+
+    def token(self, tensors: Mapping[str, Tensor | None], state: States = None) -> Call:
+        """Reads the arguments of one token, inputs [B, H, *shape]."""
+        inputs = {x.name for x in self.inputs}
+        one = {
+            name: x.unsqueeze(1) if name in inputs and isinstance(x, Tensor) else x
+            for name, x in tensors.items()
+        }
+        return self.call(one, state)
+
+    @property
+    def _arguments(self) -> tuple[Argument, ...]:
+        return (*self.inputs, *self.parameters)
+
+    def _tensor(self, argument: Argument, value: object) -> Tensor | None:
+        """The tensor of an argument, parameters as [1, 1, Hx, *shape]."""
+        is_input = argument in self.inputs
+        wanted = shown(argument.shape, TOKEN_AXES if is_input else "H")
+        if value is None and argument.optional:
+            return None
+        if not isinstance(value, Tensor):
+            found = "None" if value is None else type(value).__name__
+            raise TypeError(f"{self.name}: {argument.name} is {found}; expected: a tensor {wanted}")
+        if value.dtype not in DTYPES:
+            names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+            self._refuse(argument.name, str(value.dtype).removeprefix("torch."), names)
+        axes = len(argument.shape) + (3 if is_input else 1)
+        if value.dim() != axes:
+            self._refuse(argument.name, f"the shape {list(value.shape)}", wanted)
+        return value if is_input else value[None, None]
+
+    def _refuse(self, name: str, found: str, expected: str) -> None:
+        raise ValueError(f"{self.name}: {name} has {found}; expected: {expected}")
+
+    def _leading(self, present: Mapping[str, Tensor]) -> tuple[int, int]:
+        """B and T, the same for all inputs."""
+        given = [x.name for x in self.inputs if x.name in present]
+        if not given:
+            names = ", ".join(x.name for x in self.inputs)
+            raise ValueError(f"{self.name}: no input is given; expected: at least one of {names}")
+        first = given[0]
+        batch, length = present[first].shape[:2]
+        for name in given:
+            if present[name].shape[:2] != (batch, length):
+                found = f"B, T = {', '.join(map(str, present[name].shape[:2]))}"
+                self._refuse(name, found, f"{batch}, {length} as {first} has")
+        return batch, length
+
+    def _sizes(self, present: Mapping[str, Tensor]) -> dict[str, int]:
+        """The dimensions, each from the first tensor that shows it."""
+        sizes: dict[str, int] = {}
+        source: dict[str, str] = {}
+        for argument in self._arguments:
+            if argument.name not in present:
+                continue
+            actual = present[argument.name].shape[3:]
+            for size, found in zip(argument.shape, actual, strict=True):
+                named = dimension(size)
+                if named is not None and named[0] not in sizes and found % named[1] == 0:
+                    sizes[named[0]], source[named[0]] = found // named[1], argument.name
+                wanted = -1 if named and named[0] not in sizes else evaluate(size, sizes)
+                if found != wanted:
+                    by = f" as {source[named[0]]} has" if named and named[0] in source else ""
+                    self._refuse(argument.name, f"{size} = {found}", f"{size} = {wanted}{by}")
+        for size in (size for argument in self._arguments for size in argument.shape):
+            named = dimension(size)
+            if named is not None and named[0] not in sizes:
+                raise ValueError(f"{self.name}: no tensor that is given shows the size {named[0]}")
+        return sizes
+
+    def _device(self, present: Mapping[str, Tensor]) -> torch.device:
+        first, *rest = present
+        device = present[first].device
+        for name in rest:
+            if present[name].device != device:
+                self._refuse(name, f"the device {present[name].device}", f"{device} as {first} has")
+        return device
+
+    def _heads(self, present: Mapping[str, Tensor]) -> dict[str, int]:
+        """Heads of what is given, of states, of what is computed for them, and of outputs.
+
+        Keys are a tensor's name, ``state S``, ``solved S`` and ``output o``. A tensor that is
+        not given has as many as the states that depend on it.
+        """
+        own = {name: x.shape[2] for name, x in present.items()}
+        heads = dict(own)
+        groups = [(f"state {s.name}", s.updates) for s in self.states]
+        groups += [(f"solved {s.name}", s.solved) for s in self.states]
+        groups += [(f"output {o.name}", o.sources) for o in self.outputs]
+        for key, sources in groups:
+            heads[key] = max((own[n] for n in sources if n in own), default=1)
+            for name in sources:
+                if name in own and (own[name] == 0 or heads[key] % own[name]):
+                    most = next(n for n in sources if own.get(n) == heads[key])
+                    expected = f"a number that divides {heads[key]}, the heads of {most}"
+                    self._refuse(name, f"{own[name]} heads", expected)
+        for argument in self._arguments:
+            if argument.name not in own:
+                fed = [s.name for s in self.states if argument.name in s.updates]
+                names = fed or [s.name for s in self.states]
+                heads[argument.name] = max(heads[f"state {name}"] for name in names)
+        return heads
+
+    def _states(
+        self,
+        given: States,
+        where: tuple[int, Mapping[str, int], Mapping[str, int], torch.device],
+    ) -> tuple[Tensor | None, ...]:
+        """The initial states in order, None where none is given."""
+        count = len(self.states)
+        if count == 1 and not isinstance(given, list | tuple):
+            given = (given,)
+        values: Sequence[Tensor | None] = [None] * count if given is None else given  # type: ignore[assignment]
+        if not isinstance(values, list | tuple) or len(values) != count:
+            names = ", ".join(s.name for s in self.states)
+            found = f"{len(values)} entries" if isinstance(values, list | tuple) else "one tensor"
+            self._refuse("the initial state", found, f"a tuple of {count} for {names}")
+        for state, value in zip(self.states, values, strict=True):
+            if value is not None:
+                self._check_state(state, value, where)
+        return tuple(values)
+
+    def _check_state(
+        self,
+        state: State,
+        value: object,
+        where: tuple[int, Mapping[str, int], Mapping[str, int], torch.device],
+    ) -> None:
+        batch, heads, sizes, device = where
+        shape = [batch, heads[f"state {state.name}"], *(evaluate(s, sizes) for s in state.shape)]
+        wanted = f"{shape}, which is {shown(state.shape, 'B H')}"
+        label = f"the initial state {state.name}"
+        if not isinstance(value, Tensor):
+            found = type(value).__name__
+            raise TypeError(f"{self.name}: {label} is {found}; expected: a tensor {wanted}")
+        if list(value.shape) != shape:
+            self._refuse(label, f"the shape {list(value.shape)}", wanted)
+        if value.dtype not in DTYPES:
+            self._refuse(label, str(value.dtype).removeprefix("torch."), "a floating dtype")
+        if value.device != device:
+            self._refuse(label, f"the device {value.device}", f"{device}")
