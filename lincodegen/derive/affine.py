@@ -89,12 +89,16 @@ class Matrix:
     def times(self, scalar: Node) -> Matrix:
         """The matrix scaled by a scalar."""
         scale = (*self.scale, scalar) if self.base is not None else ()
-        return replace(self, scale=scale, terms=tuple(Term(t.a, t.z.times(scalar)) for t in self.terms))
+        return replace(
+            self, scale=scale, terms=tuple(Term(t.a, t.z.times(scalar)) for t in self.terms)
+        )
 
     def rows_times(self, channel: Node) -> Matrix:
         """Diag(channel) times the canonical matrix."""
         scale = (*self.scale, channel) if self.base is not None else ()
-        return replace(self, scale=scale, terms=tuple(Term(times(channel, t.a), t.z) for t in self.terms))
+        return replace(
+            self, scale=scale, terms=tuple(Term(times(channel, t.a), t.z) for t in self.terms)
+        )
 
     def columns_times(self, channel: Node) -> Matrix:
         """The canonical matrix times Diag(channel)."""

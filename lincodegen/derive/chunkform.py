@@ -83,7 +83,7 @@ def derive_group(group: Group) -> ChunkForm:
     for axis, indices in (("m", solved), ("w", plain)):
         if indices:
             events = [group.events[i] for i in indices]
-            slots = [Slot(e.read, i) for e, i in zip(events, indices, strict=True)]  # type: ignore[union-attr]
+            slots = [Slot(e.read, i) for e, i in zip(events, indices, strict=True)]
             axes.append((axis, tuple(slots)))
     axes.extend((f"t{j}", (Slot(read.at, None),)) for j, read in enumerate(group.reads))
     form = ChunkForm(group, tuple(axes), ())
@@ -117,7 +117,9 @@ def _equations(form: ChunkForm) -> list[Equation]:
     return equations
 
 
-def _read_equations(form: ChunkForm, snapshots: dict[int, sp.Expr], axis: str, column: bool) -> list[Equation]:
+def _read_equations(
+    form: ChunkForm, snapshots: dict[int, sp.Expr], axis: str, column: bool
+) -> list[Equation]:
     """P and O of one read; a column read weighs the writes by Z_i . q instead."""
     q, row = symbol(f"q_{axis}"), sp.Symbol(axis)
     writes = [i for i in ("m", "w") if form.slots(i)]
@@ -125,7 +127,9 @@ def _read_equations(form: ChunkForm, snapshots: dict[int, sp.Expr], axis: str, c
     found = {i: _collected(form, snapshots, (point, axis), i) for i in writes}
     if column:
         out = SPAN(row, 0) * STATE * q
-        grams = [Equation(f"P_{axis}{i}", symbol(f"P_{axis}{i}"), symbol(f"Z_{i}") * q) for i in writes]
+        grams = [
+            Equation(f"P_{axis}{i}", symbol(f"P_{axis}{i}"), symbol(f"Z_{i}") * q) for i in writes
+        ]
         out += sum(found[i] * symbol(f"P_{axis}{i}") for i in writes)
         return [*grams, Equation(f"O_{axis}", symbol(f"O_{axis}"), out)]
     grams = [Equation(f"P_{axis}{i}", symbol(f"P_{axis}{i}"), q * found[i]) for i in writes]
@@ -167,7 +171,9 @@ def _collected(
             found = state.coeff(symbol(f"z_{token}_{slot.write}"))
             want = _span_product(group, token, slot.write or 0, end) if visible else sp.Integer(0)
             if sp.expand(found - want) != 0:
-                raise InternalError(f"write {slot.write} reaches point {end} by {found}, not {want}")
+                raise InternalError(
+                    f"write {slot.write} reaches point {end} by {found}, not {want}"
+                )
     return SPAN(sp.Symbol(row), sp.Symbol(axis)) * symbol(f"a_{axis}")
 
 

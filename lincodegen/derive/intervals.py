@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import exp, inf, isnan, log, log1p, tanh
 
 from lincodegen.derive.nodes import is_number, neg, number, times
-from lincodegen.spec.step import Node, Recurrence
+from lincodegen.spec.step import Node, Recurrence, Tensor
+
+Range = tuple[float, float]
 
 REAL = (-inf, inf)
 _MONOTONE = {
@@ -20,16 +22,18 @@ _MONOTONE = {
 }
 
 
-def enclose(node: Node, recurrence: Recurrence) -> tuple[float, float]:
+def enclose(node: Node, recurrence: Recurrence) -> Range:
     """An interval [low, high] that holds every entry of a state-free expression."""
     tensors = {t.name: t for t in recurrence.inputs + recurrence.parameters}
-    memo: dict[int, tuple[float, float]] = {}
+    memo: dict[int, Range] = {}
     for n in node.walk():
-        memo[id(n)] = _rule(n, [memo[id(a)] for a in n.args], tensors, recurrence, memo)
+        memo[id(n)] = _rule(n, [memo[id(a)] for a in n.args], tensors, recurrence)
     return memo[id(node)]
 
 
-def _rule(n, ranges, tensors, recurrence, memo):  # noqa: ANN001, ANN202
+def _rule(  # noqa: C901, PLR0912  (one case an operation)
+    n: Node, ranges: list[Range], tensors: dict[str, Tensor], recurrence: Recurrence
+) -> Range:
     """The interval of one node from those of its operands."""
     match n.op:
         case "input" | "parameter":
@@ -91,7 +95,7 @@ def _rule(n, ranges, tensors, recurrence, memo):  # noqa: ANN001, ANN202
     return REAL
 
 
-def _clean(low: float, high: float) -> tuple[float, float]:
+def _clean(low: float, high: float) -> Range:
     return -inf if isnan(low) else low, inf if isnan(high) else high
 
 
@@ -101,7 +105,9 @@ def _product(x: float, y: float) -> float:
 
 
 def _power(base: float, x: float) -> float:
-    return exp(min(x * log(base), 709.0)) if abs(x) < inf else (inf if (x > 0) == (base > 1) else 0.0)
+    return (
+        exp(min(x * log(base), 709.0)) if abs(x) < inf else (inf if (x > 0) == (base > 1) else 0.0)
+    )
 
 
 def log_of(node: Node, recurrence: Recurrence) -> Node | None:
@@ -117,9 +123,9 @@ def log_of(node: Node, recurrence: Recurrence) -> Node | None:
             soft = Node("softplus", (neg(node.args[0]),), (), node.shape, node.place)
             return neg(soft)
         case "exp_base":
-            return times(node.args[0], number(log(float(node.attr[0]))))  # type: ignore[arg-type]
-        case "number" if float(node.attr[0]) > 0:  # type: ignore[arg-type]
-            return number(log(float(node.attr[0])))  # type: ignore[arg-type]
+            return times(node.args[0], number(log(float(node.attr[0]))))
+        case "number" if float(node.attr[0]) > 0:
+            return number(log(float(node.attr[0])))
         case "expand":
             inner = log_of(node.args[0], recurrence)
             return inner and Node("expand", (inner,), node.attr, node.shape, node.place)
@@ -128,7 +134,7 @@ def log_of(node: Node, recurrence: Recurrence) -> Node | None:
             if left is not None and right is not None:
                 return Node("add", (left, right), (), node.shape, node.place)
         case "ref":
-            return log_of(recurrence.step[int(node.attr[0])].value, recurrence)  # type: ignore[arg-type]
+            return log_of(recurrence.step[int(node.attr[0])].value, recurrence)
     if enclose(node, recurrence)[0] >= 0 and not is_number(node, 0):
         return Node("safe_log", (node,), (), node.shape, node.place)
     return None

@@ -66,7 +66,7 @@ def neg(a: Node) -> Node:
     if a.op == "neg":
         return a.args[0]
     if a.op == "number":
-        return number(-a.attr[0], a.place)  # type: ignore[operator]
+        return number(-a.attr[0], a.place)
     return elementwise("neg", a)
 
 

@@ -17,15 +17,17 @@ from lincodegen.derive.events import Decay, Event, Group, Rank1, Read
 from lincodegen.derive.intervals import enclose, log_of
 from lincodegen.derive.nodes import is_number, mul, neg, number, split_scalar, split_sign, times
 from lincodegen.errors import NotChunkable
-from lincodegen.spec.step import Node, Recurrence, State
+from lincodegen.spec.step import Node, Place, Recurrence, State
 
-_STATIC = frozenset({"constant", "size", "number", "mul", "div", "neg", "add", "sub", "pow", "sqrt"})
+_STATIC = frozenset(
+    {"constant", "size", "number", "mul", "div", "neg", "add", "sub", "pow", "sqrt"}
+)
 
 
 def resolve(node: Node, recurrence: Recurrence) -> Node:
     """The input behind a ref, if a local is another name for (a row of) an input."""
     while node.op == "ref":
-        value = recurrence.step[int(node.attr[0])].value  # type: ignore[arg-type]
+        value = recurrence.step[int(node.attr[0])].value
         inner = value.args[0] if value.op == "index" else value
         if inner.op not in ("input", "parameter", "ref", "number", "constant"):
             return node
@@ -59,7 +61,7 @@ class GroupReader:
         if node.op == "state":
             return node.attr[0] == self.state.name
         if node.op == "ref":
-            index = int(node.attr[0])  # type: ignore[arg-type]
+            index = int(node.attr[0])
             if index not in self._dependent:
                 self._dependent[index] = self.depends(self.recurrence.step[index].value)
             return self._dependent[index]
@@ -83,7 +85,7 @@ class GroupReader:
     def _version(self) -> Matrix:
         return Matrix(len(self.events), (), (), self.flipped)
 
-    def _update(self, value: Matrix, place: object) -> None:
+    def _update(self, value: Matrix, place: Place) -> None:
         """Appends the decays and rank-1 events of S <- value."""
         base = len(self.events)
         if value.base != base:
@@ -95,11 +97,13 @@ class GroupReader:
                 self._decay(factor, channel, place)
         settled = len(self.events)
         rows = [
-            row for term in value.terms for row in self._rows(term, value.scale, (base, settled), place)
+            row
+            for term in value.terms
+            for row in self._rows(term, value.scale, (base, settled), place)
         ]
         self.events.extend(rows)
 
-    def _decay(self, factor: Node, channel: bool, place: object) -> None:
+    def _decay(self, factor: Node, channel: bool, place: Place) -> None:
         log = log_of(factor, self.recurrence)
         if log is None:
             raise NotChunkable("a decay factor is not proved to be >= 0")
@@ -109,10 +113,10 @@ class GroupReader:
                 "a channel decay is not proved to be <= 1: give its input a domain such as [-inf, 0]"
             )
         low = enclose(log, self.recurrence)[0] if log.op != "safe_log" else float("-inf")
-        self.events.append(Decay(factor, log, channel, low, place))  # type: ignore[arg-type]
+        self.events.append(Decay(factor, log, channel, low, place))
 
     def _rows(
-        self, term: Term, scale: tuple[Node, ...], points: tuple[int, int], place: object
+        self, term: Term, scale: tuple[Node, ...], points: tuple[int, int], place: Place
     ) -> list[Rank1]:
         """The rank-1 events of a z^T, one a point that z reads from."""
         base, settled = points
@@ -138,7 +142,7 @@ class GroupReader:
         const: Node | None,
         reads: list[StateRead],
         point: int,
-        place: object,
+        place: Place,
     ) -> Rank1:
         """One rank-1 event; signs go to ``sign`` and the value, never into a raw tile."""
         sign_s, s = split_sign(s)
@@ -149,7 +153,7 @@ class GroupReader:
                 c = neg(c)
             if c is not None and not self.value_axis and s is not None:
                 s, c = (s, c) if not is_number(c, 1) else (None, s)
-            return Rank1(a, None, c, s, 1, point, place)  # type: ignore[arg-type]
+            return Rank1(a, None, c, s, 1, point, place)
         if c is not None and sign_s * sign_c < 0:
             c = neg(c)
         if len(reads) == 1:
@@ -165,7 +169,7 @@ class GroupReader:
             sign_k, scale_b = split_sign(scale_b)
             sign_b, s, b = sign_b * sign_k, mul(s, scale_b), bare
         b = resolve(b, self.recurrence)
-        return Rank1(  # type: ignore[arg-type]
+        return Rank1(
             resolve(a, self.recurrence), b, c, s, sign_s * sign_b, point, place
         )
 
@@ -182,7 +186,7 @@ class GroupReader:
             case "state":
                 return Matrix(0, (), (), self.flipped)
             case "ref":
-                index = int(node.attr[0])  # type: ignore[arg-type]
+                index = int(node.attr[0])
                 if index not in self.held:
                     self.held[index] = self.affine(self.recurrence.step[index].value)
                 return self.held[index]
@@ -221,7 +225,7 @@ class GroupReader:
     def _inlined(self, node: Node) -> Node:
         """The expression with its matrix-valued locals replaced by their values."""
         if node.op == "ref" and len(node.shape) == 2:
-            return self._inlined(self.recurrence.step[int(node.attr[0])].value)  # type: ignore[arg-type]
+            return self._inlined(self.recurrence.step[int(node.attr[0])].value)
         if len(node.shape) < 2:
             return node
         return replace(node, args=tuple(self._inlined(a) for a in node.args))
@@ -344,7 +348,7 @@ class GroupReader:
         rows = held.flipped == (axis == 1) if self.value_axis else True
         if node.op == "mean" or (axis is None and self.value_axis) or not rows:
             raise NotChunkable(f"`{node.op}` of the state over this axis")
-        size = node.args[0].shape[int(axis or 0)]  # type: ignore[arg-type]
+        size = node.args[0].shape[int(axis or 0)]
         return held.read(Node("ones", (), (), (size,), node.place))
 
     # -- reads -----------------------------------------------------------------------------
@@ -361,7 +365,7 @@ class GroupReader:
         if node.op == "state":
             raise NotChunkable(f"{self.state.name} itself is used elementwise, beyond its reads")
         if node.op == "ref":
-            assign = self.recurrence.step[int(node.attr[0])]  # type: ignore[arg-type]
+            assign = self.recurrence.step[int(node.attr[0])]
             if assign.state and assign.name == self.state.name:
                 raise NotChunkable(f"{self.state.name} itself is an output or used elementwise")
             return self.post(assign.value)
@@ -380,7 +384,7 @@ class GroupReader:
         if not self.depends(node) or node.op in ("matmul", "dot", "sum"):
             return False
         if node.op == "ref":
-            assign = self.recurrence.step[int(node.attr[0])]  # type: ignore[arg-type]
+            assign = self.recurrence.step[int(node.attr[0])]
             own = assign.state and assign.name == self.state.name
             return own or self._is_matrix(assign.value)
         return any(self._is_matrix(a) for a in node.args)
@@ -408,7 +412,9 @@ class GroupReader:
             q = resolve(reduce(times, scale, part.b), self.recurrence)
             leaf = self._leaf(Read(q, part.base, False, factor, node.place), node)
             leaf = times(part.coef, leaf) if part.coef is not None else leaf
-            total = leaf if total is None else Node("add", (total, leaf), (), node.shape, node.place)
+            total = (
+                leaf if total is None else Node("add", (total, leaf), (), node.shape, node.place)
+            )
         if total is None:
             return Node("zeros", (), (), node.shape, node.place)
         return total
@@ -431,7 +437,9 @@ class GroupReader:
                 raise NotChunkable("a column read of an erased value before it is written")
             z = times(term.z.factor, term.z.const) if term.z.factor else term.z.const
             part = times(Node("dot", (z, c), (), (), node.place), term.a)
-            total = part if total is None else Node("add", (total, part), (), node.shape, node.place)
+            total = (
+                part if total is None else Node("add", (total, part), (), node.shape, node.place)
+            )
         if total is None:
             raise NotChunkable("a read of nothing")
         return total
@@ -473,7 +481,9 @@ def _square_parts(node: Node) -> list[tuple[str, Node, Node]]:
                 right = [(k, neg(x), y) for k, x, y in right]
             return _square_parts(node.args[0]) + right
         case "transpose":
-            flip = [(k, y, x) if k == "outer" else (k, x, y) for k, x, y in _square_parts(node.args[0])]
+            flip = [
+                (k, y, x) if k == "outer" else (k, x, y) for k, x, y in _square_parts(node.args[0])
+            ]
             return flip
         case "mul":
             for s, m in (node.args, node.args[::-1]):

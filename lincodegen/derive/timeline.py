@@ -73,7 +73,9 @@ def _settled(reader: GroupReader, readers: list[GroupReader]) -> Group:
 
     def settle(event: Event) -> Event:
         if isinstance(event, Decay):
-            return replace(event, factor=_posted(event.factor, earlier), log=_posted(event.log, earlier))
+            return replace(
+                event, factor=_posted(event.factor, earlier), log=_posted(event.log, earlier)
+            )
         a = _posted(event.a, earlier)
         return replace(event, a=a, b=post(event.b), c=post(event.c), s=post(event.s))
 
@@ -113,10 +115,9 @@ def _states_below(recurrence: Recurrence, state: State) -> set[str]:
             if node.op == "state":
                 found.add(str(node.attr[0]))
             elif node.op == "ref" and node.attr[0] not in seen:
-                seen.add(int(node.attr[0]))  # type: ignore[arg-type]
-                assign = recurrence.step[int(node.attr[0])]  # type: ignore[arg-type]
+                seen.add(int(node.attr[0]))
+                assign = recurrence.step[int(node.attr[0])]
                 if assign.state:
                     found.add(assign.name)
                 todo.append(assign.value)
     return found
-

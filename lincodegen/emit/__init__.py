@@ -1,0 +1,1 @@
+"""Text: PyTorch and Triton forms, and the package of an op."""

@@ -59,7 +59,7 @@ def _saved(program: Program) -> tuple[Tile, ...]:
     roots = {t.id for t in _reachable(program)}
     kept = [t for t in cut.before if t.op == "inverse"]
     kept += [t for t in cut.inside if is_dot(t) and t.id in roots and t is not program.next_state]
-    return tuple(t for t in kept if t.id in roots and "S" != program.graph.names.get(t.id))
+    return tuple(t for t in kept if t.id in roots and program.graph.names.get(t.id) != "S")
 
 
 def _reachable(program: Program) -> list[Tile]:
@@ -136,12 +136,20 @@ class _Printer:
         for tile in known:
             self.names.of(tile)
             self.done.add(tile.id)
-        args = ["saved", *_operand_names(program), *(s.name for s in program.scalars), *outs, "d_state"]
+        args = [
+            "saved",
+            *_operand_names(program),
+            *(s.name for s in program.scalars),
+            *outs,
+            "d_state",
+        ]
         self._line(f"def backward{suffix}({', '.join(args)}, chunk_size):", 0)
         self._line('"""Gradients of the operands, in their order, and of the initial state."""')
         self._line("batch, heads = d_state.shape[:2]")
         self._line(f"length = {_operand_names(program)[0]}.shape[1]")
-        self._line(f"{', '.join(self._value(t, 0) for t in known)}{',' if len(known) == 1 else ''} = saved")
+        self._line(
+            f"{', '.join(self._value(t, 0) for t in known)}{',' if len(known) == 1 else ''} = saved"
+        )
         self._loads(cut)
         self._clocks([*cut.before, *cut.inside, *cut.after])
         self._statements(cut.before)
@@ -187,7 +195,9 @@ class _Printer:
         slots = {"tok": 1} | {axis: len(s) for axis, s in self.program.form.axes}
         pairs = [(t, o.name) for t, o in self.program.operands]
         pairs += [(t, o.name) for t, o, _ in self.program.logs]
-        pairs += [(t, self.names.given[t.id]) for t in self.program.d_outputs if t.id in self.names.given]
+        pairs += [
+            (t, self.names.given[t.id]) for t in self.program.d_outputs if t.id in self.names.given
+        ]
         for tile, name in pairs:
             self.done.add(tile.id)
             if tile.id in needed:
@@ -210,10 +220,10 @@ class _Printer:
             else:
                 continue
             for point in (to, origin):
-                if logs and point.axis != "start":  # type: ignore[union-attr]
-                    self._clock(point, bool(channel))  # type: ignore[arg-type]
-            if not to.border and not origin.border:  # type: ignore[union-attr]
-                self._mask(to, origin)  # type: ignore[arg-type]
+                if logs and point.axis != "start":
+                    self._clock(point, bool(channel))
+            if not to.border and not origin.border:
+                self._mask(to, origin)
 
     def _clock(self, point: At, channel: bool) -> str:
         passed = self._passed(point, channel)
@@ -458,15 +468,15 @@ class _Printer:
         to, origin, channel = tile.attr
         if not tile.args:
             dtype = f"{_operand_names(self.program)[0]}.dtype"
-            return f"{self._mask(to, origin)}.to({dtype})"  # type: ignore[arg-type]
-        start = None if origin.axis == "start" else self._spot(origin, bool(channel))  # type: ignore[union-attr, arg-type]
-        end = self._spot(to, bool(channel))  # type: ignore[arg-type]
-        if not to.border and not origin.border:  # type: ignore[union-attr]
+            return f"{self._mask(to, origin)}.to({dtype})"
+        start = None if origin.axis == "start" else self._spot(origin, bool(channel))
+        end = self._spot(to, bool(channel))
+        if not to.border and not origin.border:
             self.runtime.add("pair_span")
-            return f"pair_span({end}, {start}, {self._mask(to, origin)})"  # type: ignore[arg-type]
+            return f"pair_span({end}, {start}, {self._mask(to, origin)})"
         self.runtime.add("span")
         tail = ""
-        if to.border and origin.border:  # type: ignore[union-attr]
+        if to.border and origin.border:
             tail = "[..., 0, :]" if channel else "[..., 0]"
         return f"span({end}, {start}){tail}"
 
@@ -481,25 +491,25 @@ class _Printer:
         to, origin = tile.attr
         self.runtime.add("ChannelSpan")
         span = (
-            f"ChannelSpan({self._clock(to, True)}, {self._clock(origin, True)}, "  # type: ignore[arg-type]
-            f"{self._mask(to, origin)}, chunk_size)"  # type: ignore[arg-type]
+            f"ChannelSpan({self._clock(to, True)}, {self._clock(origin, True)}, "
+            f"{self._mask(to, origin)}, chunk_size)"
         )
         a, b = self._value(x, 0), self._value(y, 0)
         if "k" not in tile.axes:
-            if x.axes[0] != to.axis:  # type: ignore[union-attr]
+            if x.axes[0] != to.axis:
                 a, b = b, a
             return f"{span}.gram({a}, {b})"
         weight, rows = (x, y) if "k" not in x.axes else (y, x)
-        text = self._aligned(weight, (to.axis, origin.axis))  # type: ignore[union-attr]
-        method = "rows" if tile.axes[0] == to.axis else "columns"  # type: ignore[union-attr]
+        text = self._aligned(weight, (to.axis, origin.axis))
+        method = "rows" if tile.axes[0] == to.axis else "columns"
         return f"{span}.{method}({text}, {self._value(rows, 0)})"
 
     def _running(self, tile: Tile) -> str:
-        points, (slot, _) = tile.attr  # type: ignore[misc]
+        points, (slot, _) = tile.attr
         channel = "k" in tile.axes
         self.runtime.add("running_sum")
         parts = []
-        for part, (at, sign) in zip(tile.args, points, strict=True):  # type: ignore[call-overload]
+        for part, (at, sign) in zip(tile.args, points, strict=True):
             passed = "None" if at.border else _tuple(self._passed(at, channel))
             parts.append(f"({self._value(part, 0)}, {passed}, {sign})")
         inner = "".join(f"\n{' ' * (self.indent + 8)}{p}," for p in parts)

@@ -13,6 +13,7 @@ from lincodegen.derive.events import Group, Timeline
 from lincodegen.emit.token_torch_expression import TorchExpressions
 from lincodegen.program.program import Operand, Program, Scalar
 from lincodegen.program.token import Argument, Kind, TokenProgram, token_adjoint, token_program
+from lincodegen.program.token_names import Names
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import Node, Recurrence, Shape
 
@@ -161,18 +162,26 @@ def _group_plan(
     leaves += [(tile, operand) for tile, operand, _ in program.logs]
     plans: list[OperandPlan] = []
     computed: list[tuple[str, Node]] = []
+    names = Names(())
     for tile, operand in leaves:
         node = operand_node(operand, group)
         source = raw_source(token_program(recurrence, [(operand.name, node)], cut))
+        name = operand.name
         if source is None:
-            computed.append((operand.name, node))
-        rank = len(node.shape)
-        plans.append(OperandPlan(operand.name, source, rank, tile.id in gradients))
+            name = names.free(_local_name(recurrence, node) or operand.name)
+            computed.append((name, node))
+        plans.append(OperandPlan(name, source, len(node.shape), tile.id in gradients))
     function = None
     if computed:
         joint = token_program(recurrence, computed, cut)
         function = token_function(recurrence, f"operands{suffix}", joint)
     return GroupPlan(group, suffix, tuple(plans), program.scalars, function, reads)
+
+
+def _local_name(recurrence: Recurrence, node: Node) -> str | None:
+    """The name that the step gives to an expression, or to the first slot of a stack."""
+    first = node.args[0] if node.op in ("stack", "broadcast") else node
+    return recurrence.step[int(str(first.attr[0]))].name if first.op == "ref" else None
 
 
 def operand_node(operand: Operand, group: Group) -> Node:

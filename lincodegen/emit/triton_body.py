@@ -47,7 +47,9 @@ class Body:
         self.clocks = Clocks(self.rows)
         self._given = {strip(s.tile).id: s for s in self.kernel.given}
         self._map = oriented(self.program.graph, self.kernel.roots, set(self._given))
-        operands = {o.name for _, o in self.program.operands} | {o.name for _, o, _ in self.program.logs}
+        operands = {o.name for _, o in self.program.operands} | {
+            o.name for _, o, _ in self.program.logs
+        }
         stores = {s.name for s in (*self.kernel.given, *self.kernel.outputs)}
         reserved = {"h", "dh", "W", "G", "Wk", "Gk"}
         self.names = Names(self.program.graph, operands | stores | reserved, short=True)
@@ -97,7 +99,9 @@ class Body:
     def lines_of(self, tile: Tile) -> list[str]:
         """The list of lines that a tile's statement belongs to."""
         stage = self._stage.get(tile.id, "before")
-        return {"before": self.before, "inside": self.inside, "sum": self.inside}.get(stage, self.after)
+        return {"before": self.before, "inside": self.inside, "sum": self.inside}.get(
+            stage, self.after
+        )
 
     # -- statements ------------------------------------------------------------------------
 
@@ -209,7 +213,9 @@ class Body:
             case "factor":
                 return f"{tile.attr[0]} * {self.float_value(tile.args[0], 1)}", 1
             case "reduce":
-                return self._reduce(self.float_value(tile.args[0], 0), tile.args[0].axes, contracted(tile)), 2
+                return self._reduce(
+                    self.float_value(tile.args[0], 0), tile.args[0].axes, contracted(tile)
+                ), 2
             case "broadcast":
                 return self._broadcast(tile), 1
             case "once":
@@ -273,27 +279,37 @@ class Body:
 
     def _decay(self, tile: Tile) -> str:
         to, origin, channel = tile.attr
-        pair = not to.border and not origin.border  # type: ignore[union-attr]
-        turned = pair and tile.axes[0] != to.axis  # type: ignore[union-attr]
+        pair = not to.border and not origin.border
+        turned = pair and tile.axes[0] != to.axis
         if not tile.args:
-            return f"tl.where({self._mask(to, origin, turned)}, 1.0, 0.0)"  # type: ignore[arg-type]
-        end = self.clocks.at(to, bool(channel))  # type: ignore[arg-type]
-        if origin.axis == "start":  # type: ignore[union-attr]
+            return f"tl.where({self._mask(to, origin, turned)}, 1.0, 0.0)"
+        end = self.clocks.at(to, bool(channel))
+        if origin.axis == "start":
             return f"tl.exp2({end[0]} + {end[1]})"
-        start = self.clocks.at(origin, bool(channel))  # type: ignore[arg-type]
+        start = self.clocks.at(origin, bool(channel))
         if not pair:
             index = "[None, :]" if channel else ""
-            return "tl.exp2(" + " + ".join(f"({a}{index} - {b})" for a, b in zip(end, start, strict=True)) + ")"
+            return (
+                "tl.exp2("
+                + " + ".join(f"({a}{index} - {b})" for a, b in zip(end, start, strict=True))
+                + ")"
+            )
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
-        return f"tl.where({self._mask(to, origin, turned)}, tl.exp2({gap}), 0.0)"  # type: ignore[arg-type]
+        return f"tl.where({self._mask(to, origin, turned)}, tl.exp2({gap}), 0.0)"
 
     def _mask(self, to: At, origin: At, turned: bool) -> str:
         """The name of a visibility mask."""
         text = self.rows.visible(to, origin, turned)
         if text not in self.masks:
-            known = {"o_i[:, None] >= o_i[None, :]": "m_lower", "o_i[:, None] > o_i[None, :]": "m_strict"}
-            known |= {"o_i[None, :] >= o_i[:, None]": "m_upper", "o_i[None, :] > o_i[:, None]": "m_above"}
+            known = {
+                "o_i[:, None] >= o_i[None, :]": "m_lower",
+                "o_i[:, None] > o_i[None, :]": "m_strict",
+            }
+            known |= {
+                "o_i[None, :] >= o_i[:, None]": "m_upper",
+                "o_i[None, :] > o_i[:, None]": "m_above",
+            }
             axes = f"{to.axis}{origin.axis}".replace("'", "") + ("T" if turned else "")
             self.masks[text] = known.get(text, f"m_{axes}")
         return self.masks[text]
@@ -301,37 +317,37 @@ class Body:
     def _contract(self, tile: Tile) -> str:
         x, y = tile.args[:2]
         to, origin = tile.attr
-        clocks = (*self.clocks.at(to, True), *self.clocks.at(origin, True))  # type: ignore[arg-type]
-        most = max(self.rows.slots(to.axis), self.rows.slots(origin.axis))  # type: ignore[union-attr]
+        clocks = (*self.clocks.at(to, True), *self.clocks.at(origin, True))
+        most = max(self.rows.slots(to.axis), self.rows.slots(origin.axis))
         tokens = max(1, 16 // most)
-        sizes = [tokens * self.rows.slots(p.axis) for p in (to, origin)]  # type: ignore[union-attr]
-        passed = self.clocks._passed(to, True)  # type: ignore[arg-type]  # noqa: SLF001
+        sizes = [tokens * self.rows.slots(p.axis) for p in (to, origin)]
+        passed = self.clocks._passed(to, True)  # noqa: SLF001
         first = passed.index(min(passed))
         tail = f"{', '.join(clocks)}, {sizes[0]}, {sizes[1]}, {first}"
         if "k" not in tile.axes:
-            left, right = (x, y) if x.axes[0] == to.axis else (y, x)  # type: ignore[union-attr]
+            left, right = (x, y) if x.axes[0] == to.axis else (y, x)
             self.tools.add("decayed_gram")
             text = f"decayed_gram({self.value(left)}, {self.value(right)}, {tail})"
-            turned = tile.axes[0] != to.axis  # type: ignore[union-attr]
+            turned = tile.axes[0] != to.axis
             if turned:
                 raise EmitError("a decayed gram is needed in both orientations")
-            return f"tl.where({self._mask(to, origin, False)}, {text}, 0.0)"  # type: ignore[arg-type]
+            return f"tl.where({self._mask(to, origin, False)}, {text}, 0.0)"
         weight, values = (x, y) if "k" not in x.axes else (y, x)
-        by_row = tile.axes[0] == to.axis  # type: ignore[union-attr]
+        by_row = tile.axes[0] == to.axis
         tool = "decayed_rows" if by_row else "decayed_columns"
         self.tools.add(tool)
         axes = (tile.axes[0], next(a for a in weight.axes if a != tile.axes[0]))
         p = self.float_value(weight)
         p = p if weight.axes == axes else f"tl.trans({p})"
-        masked = f"tl.where({self._mask(to, origin, not by_row)}, {p}, 0.0)"  # type: ignore[arg-type]
+        masked = f"tl.where({self._mask(to, origin, not by_row)}, {p}, 0.0)"
         return f"{tool}({masked}, {self.value(values)}, {tail})"
 
     def _running(self, tile: Tile) -> str:
         """Row sums minus column sums, then one reverse running sum over the tokens."""
-        points, (slot, _) = tile.attr  # type: ignore[misc]
+        points, (slot, _) = tile.attr
         channel = "k" in tile.axes
         groups: dict[str, list[str]] = {"own": [], "later": [], "all": []}
-        for part, (at, sign) in zip(tile.args, points, strict=True):  # type: ignore[call-overload]
+        for part, (at, sign) in zip(tile.args, points, strict=True):
             mark = "-" if sign < 0 else "+"
             if at.border:
                 text = self.value(part, 1) + ("[None, :]" if channel and part.axes else "")

@@ -91,7 +91,11 @@ class _Printer:
         for stored in kernel.outputs:
             inside = kernel.looped is not None and kernel.looped in strip(stored.tile).axes
             stores["inside" if inside else "after"] += self._store(stored)
-        carry = [f"{self._carry_name()} = {body.value(body.mapped(kernel.carry.update))}"] if kernel.carry else []
+        carry = (
+            [f"{self._carry_name()} = {body.value(body.mapped(kernel.carry.update))}"]
+            if kernel.carry
+            else []
+        )
         loads = self._loads()
         masks = [f"{name} = {text}" for text, name in body.masks.items()]
         index = self._index(masks)
@@ -108,7 +112,13 @@ class _Printer:
             parameters = self._parameters("\n".join([*index, *lines, *used]))
             text = render("kernels/scan.py.jinja", self._scan(parameters, doc, index, lines, after))
         else:
-            before = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"], *body.before]
+            before = [
+                *chunk,
+                *loads["before"],
+                *self._late_masks(masks),
+                *clocks["before"],
+                *body.before,
+            ]
             inside = [*loads["inside"], *clocks["inside"], *body.inside, *stores["inside"]]
             after = [*body.after, *stores["after"]]
             before = pruned(before, [*inside, *after])
@@ -121,7 +131,14 @@ class _Printer:
             parameters = self._parameters("\n".join([*index, *before, *used]))
             context = ChunkContext(
                 self.kernel.tiled == "k",
-                self.name, doc, tuple(parameters), tuple(index), kernel.looped, tuple(before), tuple(inside), tuple(after)
+                self.name,
+                doc,
+                tuple(parameters),
+                tuple(index),
+                kernel.looped,
+                tuple(before),
+                tuple(inside),
+                tuple(after),
             )
             text = render("kernels/chunk.py.jinja", asdict(context))
         return KernelText(
@@ -136,7 +153,9 @@ class _Printer:
         )
 
     def _carry_name(self) -> str:
-        return "b_h" if self.kernel.carry and self.kernel.carry.leaf is self.program.carry else "b_dh"
+        return (
+            "b_h" if self.kernel.carry and self.kernel.carry.leaf is self.program.carry else "b_dh"
+        )
 
     # -- parameters ------------------------------------------------------------------------
 
@@ -150,7 +169,11 @@ class _Printer:
         return names
 
     def _log_names(self) -> list[str]:
-        loaded = {name for (_, channel) in self.body.clocks.loaded for name in self.body.clocks.logs(channel)}
+        loaded = {
+            name
+            for (_, channel) in self.body.clocks.loaded
+            for name in self.body.clocks.logs(channel)
+        }
         return [o.name for _, o, _ in self.program.logs if o.name in loaded]
 
     def _operand_names(self) -> list[str]:
@@ -201,7 +224,9 @@ class _Printer:
                 lines.append(f"row_{name} = {rows.row(own[name], f'H_{name}')}")
         needed: dict[str, str] = {}
         for stored in (*self.kernel.given, *self.kernel.outputs):
-            if stored.kind in ("rows", "parts") and (stored in self.kernel.outputs or stored.name in self.body.loads):
+            if stored.kind in ("rows", "parts") and (
+                stored in self.kernel.outputs or stored.name in self.body.loads
+            ):
                 axis = strip(stored.tile).axes[0]
                 needed[self._row_name(axis)] = rows.row(axis, "H")
         for name, axes in self.body.loads.items():
@@ -210,9 +235,7 @@ class _Printer:
         squares = [
             s for s in (*self.kernel.given, *self.kernel.outputs) if s.kind in ("square", "states")
         ]
-        if squares and not self.kernel.carry:
-            lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
-        elif any(s.kind == "square" for s in squares):
+        if (squares and not self.kernel.carry) or any(s.kind == "square" for s in squares):
             lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
         return lines + [f"{name} = {text}" for name, text in needed.items()]
 
@@ -232,7 +255,9 @@ class _Printer:
             part = f"i_k.to(tl.int64) * (NBH * T{count})"
             return f"{stored.name} + {part} + {self._row_name(axis)}", rows.mask(axis)
         if stored.kind == "rows":
-            return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(tile.axes)
+            return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(
+                tile.axes
+            )
         if stored.kind == "square":
             r, c = (rows.size(a) for a in tile.axes)
             names = [self._local(a) for a in tile.axes]

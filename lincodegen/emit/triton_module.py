@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from lincodegen.emit.triton_kernel import KernelText, print_kernel
 from lincodegen.emit.triton_rows import SIZES, Rows
 from lincodegen.program.ir import strip
-from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import Kernel, Schedule, Stored
 
 
@@ -34,7 +33,9 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     launch = _Launch(schedule, suffix)
     texts = [k.text for k in kernels]
     texts += [launch.forward(forward), launch.backward(backward)]
-    return TritonFunctions("\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels)))
+    return TritonFunctions(
+        "\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels))
+    )
 
 
 class _Launch:
@@ -43,7 +44,9 @@ class _Launch:
     def __init__(self, schedule: Schedule, suffix: str) -> None:
         self.schedule, self.program, self.suffix = schedule, schedule.program, suffix
         self.rows = Rows(self.program)
-        self.names = [o.name for _, o in self.program.operands] + [o.name for _, o, _ in self.program.logs]
+        self.names = [o.name for _, o in self.program.operands] + [
+            o.name for _, o, _ in self.program.logs
+        ]
         self.scalars = [s.name for s in self.program.scalars]
         self.wide = [o.name for _, o in self.program.operands if len(o.axes) == 2]
         self.pinned = [s.name for k in schedule.forward if k.role == "prep" for s in k.outputs]
@@ -53,7 +56,9 @@ class _Launch:
         """The text of ``forward``."""
         args = [*self.names, "state", *self.scalars, "chunk_size"]
         lines = [f"def forward{self.suffix}({', '.join(args)}):"]
-        lines.append('    """Reads of every token, the final state, and what the backward needs."""')
+        lines.append(
+            '    """Reads of every token, the final state, and what the backward needs."""'
+        )
         lines += self._sizes("state")
         lines += ["    h0, ht = state.contiguous(), torch.empty_like(state)"]
         for kernel in kernels:
@@ -68,14 +73,24 @@ class _Launch:
         outs = [f"do{j or ''}" for j in range(len(self.program.d_outputs))]
         args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size"]
         lines = [f"def backward{self.suffix}({', '.join(args)}):"]
-        lines.append('    """Gradients of the operands, in their order, and of the initial state."""')
+        lines.append(
+            '    """Gradients of the operands, in their order, and of the initial state."""'
+        )
         lines += self._sizes("d_state")
-        lines.append(f"    {', '.join([*self.pinned, 'h0'])}{',' if not self.pinned else ''} = saved")
+        lines.append(
+            f"    {', '.join([*self.pinned, 'h0'])}{',' if not self.pinned else ''} = saved"
+        )
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
-        lines.append("    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)")
+        lines.append(
+            "    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)"
+        )
         for kernel in kernels:
             lines += self._launch(kernel)
-            lines += [f"    {s.name} = {s.name}.sum(0)" for s in kernel.kernel.outputs if s.kind == "parts"]
+            lines += [
+                f"    {s.name} = {s.name}.sum(0)"
+                for s in kernel.kernel.outputs
+                if s.kind == "parts"
+            ]
         made = {s.name for k in kernels for s in k.kernel.outputs}
         results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
         lines.append(f"    return {', '.join([*results, 'dh0'])}")
@@ -84,7 +99,9 @@ class _Launch:
     def _sizes(self, state: str) -> list[str]:
         """Sizes, and operands as the kernels take them: one dtype, contiguous."""
         axes = self.program.carry.axes
-        lines = [f"    B, T, H = {self.names[0]}.shape[0], {self.names[0]}.shape[1], {state}.shape[1]"]
+        lines = [
+            f"    B, T, H = {self.names[0]}.shape[0], {self.names[0]}.shape[1], {state}.shape[1]"
+        ]
         sizes = ", ".join(SIZES[a] for a in axes)
         lines.append(f"    {sizes}{',' if len(axes) == 1 else ''} = {state}.shape[2:]")
         lines.append(f"    dtype = common_dtype({', '.join(self.wide)})")
@@ -167,5 +184,3 @@ def module_header(tools: frozenset[str]) -> str:
         lines.append(f"from lincodegen.runtime.tiles import {', '.join(sorted(tools))}")
     lines += ["", "LOG2_E = tl.constexpr(1.4426950408889634)"]
     return "\n".join(lines) + "\n"
-
-

@@ -121,7 +121,9 @@ class Rows:
         if not any(w < r for r in reads for w in writes):
             return f"{tokens[0]} > {tokens[1]}"
         n = len(reads)
-        if n == len(writes) and all((writes[i] < reads[j]) == (i < j) for i in range(n) for j in range(n)):
+        if n == len(writes) and all(
+            (writes[i] < reads[j]) == (i < j) for i in range(n) for j in range(n)
+        ):
             return f"o_{self.tag(to.axis)}{row} > o_{self.tag(origin.axis)}{column}"
         read = self.by_slot(to.axis, tuple(reads))
         write = self.by_slot(origin.axis, tuple(writes))
@@ -192,7 +194,9 @@ class Clocks:
         slots = self.rows.program.form.slots(point.axis)
         return tuple(group.clocks(getattr(s, point.moment))[int(channel)] for s in slots)
 
-    def _clock(self, tag: str, axis: str, passed: tuple[int, ...], channel: bool) -> tuple[str, str]:
+    def _clock(
+        self, tag: str, axis: str, passed: tuple[int, ...], channel: bool
+    ) -> tuple[str, str]:
         names = self._load(tag, axis, channel)
         wholes = [f"{n}_whole" for n in names]
         rests = [f"({n} - {n}_whole)" for n in names]
@@ -243,7 +247,9 @@ class Clocks:
 
 def _sum(parts: list[str]) -> str:
     if len(parts) == 1:
-        return parts[0].removeprefix("(").removesuffix(")") if parts[0].startswith("(") else parts[0]
+        return (
+            parts[0].removeprefix("(").removesuffix(")") if parts[0].startswith("(") else parts[0]
+        )
     return " + ".join(parts)
 
 

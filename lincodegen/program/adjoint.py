@@ -48,7 +48,7 @@ def _vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Tile | None]
             yield tile.args[0], d
             yield tile.args[1], d
         case "scale":
-            yield tile.args[0], graph.scale(d, float(tile.attr[0]))  # type: ignore[arg-type]
+            yield tile.args[0], graph.scale(d, float(tile.attr[0]))
         case "factor":
             yield tile.args[0], graph.factor(d, str(tile.attr[0]))
         case "rename":
@@ -75,7 +75,7 @@ def _decay_vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Tile |
     to, origin, channel = tile.attr
     weight = graph.ein(d, tile, tile.axes)
     for j, log in enumerate(tile.args):
-        yield log, graph.cover(weight, to, origin, (j, len(tile.args)), bool(channel))  # type: ignore[arg-type]
+        yield log, graph.cover(weight, to, origin, (j, len(tile.args)), bool(channel))
 
 
 def _contract_vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Tile | None]]:
@@ -86,22 +86,22 @@ def _contract_vjp(graph: Graph, tile: Tile, d: Tile) -> Iterator[tuple[Tile, Til
     k; where r itself is such a row, its own r dr takes the place of the missing one.
     """
     x, y, *logs = tile.args
-    span = to, origin = tile.attr  # type: ignore[misc]
-    dx = graph.contract(d, y, tuple(logs), span, x.axes)  # type: ignore[arg-type]
-    dy = graph.contract(d, x, tuple(logs), span, y.axes)  # type: ignore[arg-type]
+    span = to, origin = tile.attr
+    dx = graph.contract(d, y, tuple(logs), span, x.axes)
+    dy = graph.contract(d, x, tuple(logs), span, y.axes)
     yield x, dx
     yield y, dy
     row: Tile | None = None
     column: Tile | None = None
     for value, gradient in ((x, dx), (y, dy), (tile, d)):
-        if value.axes == (to.axis, "k"):  # type: ignore[union-attr]
+        if value.axes == (to.axis, "k"):
             row = graph.ein(value, gradient, value.axes)
-        elif value.axes == (origin.axis, "k"):  # type: ignore[union-attr]
+        elif value.axes == (origin.axis, "k"):
             column = graph.scale(graph.ein(value, gradient, value.axes), -1)
     for j, log in enumerate(logs):
         slot = (j, len(logs))
-        at_row = graph.cover(row, to, START, slot, True)  # type: ignore[arg-type]
-        at_column = graph.cover(column, origin, START, slot, True)  # type: ignore[arg-type]
+        at_row = graph.cover(row, to, START, slot, True)
+        at_column = graph.cover(column, origin, START, slot, True)
         yield log, graph.add(at_row, at_column)
 
 

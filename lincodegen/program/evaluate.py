@@ -53,12 +53,17 @@ class TileEvaluator:
         token, passed = point
         return token * count + self.form.group.clocks(passed)[int(channel)]
 
-    def spans(self, to: At, origin: At, channel: bool, count: int) -> list[list[tuple[bool, range]]]:
+    def spans(
+        self, to: At, origin: At, channel: bool, count: int
+    ) -> list[list[tuple[bool, range]]]:
         """Per pair of rows: whether the write is visible, and the decays in between."""
         pair = not to.border and not origin.border
         return [
             [
-                (not pair or q < p, range(self.clock(q, channel, count), self.clock(p, channel, count)))
+                (
+                    not pair or q < p,
+                    range(self.clock(q, channel, count), self.clock(p, channel, count)),
+                )
                 for q in self.points(origin)
             ]
             for p in self.points(to)
@@ -81,7 +86,7 @@ class TileEvaluator:
             case "add":
                 return args[0] + args[1]
             case "scale":
-                return args[0] * self.ring.element(int(tile.attr[0]))  # type: ignore[call-overload]
+                return args[0] * self.ring.element(int(tile.attr[0]))
             case "factor":
                 return args[0] * self.scalars[str(tile.attr[0])]
             case "rename":
@@ -101,9 +106,13 @@ class TileEvaluator:
         raise NotImplementedError(tile.op)
 
     def _ein(self, axes: list[tuple[str, ...]], out: tuple[str, ...], *args: Array) -> Array:
-        letters = {a: ascii_letters[i] for i, a in enumerate(dict.fromkeys(x for t in axes for x in t))}
+        letters = {
+            a: ascii_letters[i] for i, a in enumerate(dict.fromkeys(x for t in axes for x in t))
+        }
         inner = ",".join("".join(letters[a] for a in t) for t in axes)
-        return np.asarray(np.einsum(f"{inner}->{''.join(letters[a] for a in out)}", *args), dtype=object)
+        return np.asarray(
+            np.einsum(f"{inner}->{''.join(letters[a] for a in out)}", *args), dtype=object
+        )
 
     def _broadcast(self, tile: Tile, value: Array) -> Array:
         (x,) = tile.args
@@ -141,31 +150,31 @@ class TileEvaluator:
         x, y, *logs = tile.args
         to, origin = tile.attr
         full = self._decay(tile, tuple(logs), (to, origin, True))
-        span_axes = (to.axis, origin.axis, "k")  # type: ignore[union-attr]
+        span_axes = (to.axis, origin.axis, "k")
         return self._ein([x.axes, y.axes, span_axes], tile.axes, self(x), self(y), full)
 
     def _cover(self, tile: Tile, weight: Array) -> Array:
-        to, origin, (slot, count), channel = tile.attr  # type: ignore[misc]
+        to, origin, (slot, count), channel = tile.attr
         width = weight.shape[-1:] if channel else ()
         out = np.full((self.tokens, *width), self.ring.element(0), dtype=object)
-        spans = self.spans(to, origin, channel, count)  # type: ignore[arg-type]
+        spans = self.spans(to, origin, channel, count)
         for i, line in enumerate(spans):
             for j, (visible, span) in enumerate(line):
-                index = tuple(n for n, p in ((i, to), (j, origin)) if not p.border)  # type: ignore[union-attr]
+                index = tuple(n for n, p in ((i, to), (j, origin)) if not p.border)
                 for u in span:
                     if visible and u % count == slot:
                         out[u // count] = out[u // count] + weight[index]
         return out
 
     def _running(self, tile: Tile, args: list[Array]) -> Array:
-        points, (slot, count) = tile.attr  # type: ignore[misc]
+        points, (slot, count) = tile.attr
         channel = "k" in tile.axes
         width = (self.state_sizes["k"],) if channel else ()
         out = np.full((self.tokens, *width), self.ring.element(0), dtype=object)
-        for part, (at, sign) in zip(args, points, strict=True):  # type: ignore[call-overload]
+        for part, (at, sign) in zip(args, points, strict=True):
             rows = part[None] if at.border else part
             for row, point in zip(rows, self.points(at), strict=True):
-                for u in range(slot, self.clock(point, channel, count), count):  # type: ignore[arg-type]
+                for u in range(slot, self.clock(point, channel, count), count):
                     out[u // count] = out[u // count] + row * sign
         return out
 

@@ -178,11 +178,11 @@ class Evaluator:
             case "state":
                 return self.states[str(name)]
             case "ref":
-                return self(self.recurrence.step[int(name)].value)  # type: ignore[arg-type]
+                return self(self.recurrence.step[int(name)].value)
             case "read" if self.reads is not None:
-                return self.reads((int(node.attr[0]), int(node.attr[1])))  # type: ignore[arg-type]
-            case "number" if float(name) == int(float(name)):  # type: ignore[arg-type]
-                return self.ring.element(int(float(name)))  # type: ignore[arg-type]
+                return self.reads((int(node.attr[0]), int(node.attr[1])))
+            case "number" if float(name) == int(float(name)):
+                return self.ring.element(int(float(name)))
             case "number" | "size":
                 return self.ring.constant(self.ring.unknown(f"{node.op} {name}"))
         return self._constant(node)
@@ -190,7 +190,9 @@ class Evaluator:
     def _constant(self, node: Node) -> Array:
         out = np.empty(self.shape(node), dtype=object)
         for i in np.ndindex(*out.shape):
-            out[i] = self.ring.element(int(node.op == "ones" or (node.op == "eye" and len(set(i)) == 1)))
+            out[i] = self.ring.element(
+                int(node.op == "ones" or (node.op == "eye" and len(set(i)) == 1))
+            )
         return out
 
     def _value(self, node: Node) -> Array | Any:  # noqa: ANN401
@@ -219,10 +221,10 @@ class Evaluator:
             case "index":
                 return args[0][node.attr[0]]
             case "slice":
-                start, stop = (d.evaluate(self.sizes) for d in node.attr)  # type: ignore[union-attr]
+                start, stop = (d.evaluate(self.sizes) for d in node.attr)
                 return args[0][start:stop]
             case "expand":
-                return np.expand_dims(args[0], int(node.attr[0]))  # type: ignore[arg-type]
+                return np.expand_dims(args[0], int(node.attr[0]))
             case "ravel":
                 return args[0].reshape(-1)
             case "concat":

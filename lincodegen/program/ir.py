@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 Axes = tuple[str, ...]
 
@@ -61,7 +62,7 @@ class Tile:
 
     op: str
     args: tuple[Tile, ...]
-    attr: tuple[object, ...]
+    attr: tuple[Any, ...]
     axes: Axes
     id: int
 
@@ -76,7 +77,9 @@ class Graph:
     tiles: dict[tuple[object, ...], Tile] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
-    def make(self, op: str, args: Iterable[Tile] = (), attr: Iterable[object] = (), axes: Axes = ()) -> Tile:
+    def make(
+        self, op: str, args: Iterable[Tile] = (), attr: Iterable[Any] = (), axes: Axes = ()
+    ) -> Tile:
         """The tile of this operation."""
         args, attr = tuple(args), tuple(attr)
         key = (op, tuple(a.id for a in args), attr, axes)
@@ -119,7 +122,7 @@ class Graph:
         if x is None or number == 1:
             return x
         if x.op == "scale":
-            return self.scale(x.args[0], float(x.attr[0]) * number)  # type: ignore[arg-type]
+            return self.scale(x.args[0], float(x.attr[0]) * number)
         return self.make("scale", (x,), (number,), x.axes)
 
     def factor(self, x: Tile | None, constant: str) -> Tile | None:
@@ -139,14 +142,23 @@ class Graph:
         axes = tuple(p.axis for p in (to, origin) if not p.border)
         return self.make("decay", logs, (to, origin, channel), axes + (("k",) if channel else ()))
 
-    def cover(self, weight: Tile | None, to: At, origin: At, slot: tuple[int, int], channel: bool) -> Tile | None:
+    def cover(
+        self, weight: Tile | None, to: At, origin: At, slot: tuple[int, int], channel: bool
+    ) -> Tile | None:
         """The adjoint of ``decay`` for log decay ``slot[0]`` of ``slot[1]``."""
         if weight is None:
             return None
         axes = ("tok", "k") if channel else ("tok",)
         return self.make("cover", (weight,), (to, origin, slot, channel), axes)
 
-    def contract(self, x: Tile | None, y: Tile | None, logs: tuple[Tile, ...], span: tuple[At, At], axes: Axes) -> Tile | None:
+    def contract(
+        self,
+        x: Tile | None,
+        y: Tile | None,
+        logs: tuple[Tile, ...],
+        span: tuple[At, At],
+        axes: Axes,
+    ) -> Tile | None:
         """sum x * y * decay(span) per channel over the axis that the result lacks."""
         if x is None or y is None:
             return None
@@ -154,7 +166,11 @@ class Graph:
 
     def solve(self, matrix: Tile, right: Tile | None, transposed: bool = False) -> Tile | None:
         """(I - matrix)^{-1} right, or with the transpose of the matrix."""
-        return None if right is None else self.make("solve", (matrix, right), (transposed,), right.axes)
+        return (
+            None
+            if right is None
+            else self.make("solve", (matrix, right), (transposed,), right.axes)
+        )
 
 
 def strip(tile: Tile) -> Tile:

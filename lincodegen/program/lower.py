@@ -102,7 +102,9 @@ class _Lowering:
         values = [getattr(e, letter) for e in self.rows[base]]
         if all(v is None for v in values) or (letter == "c" and self._ones(base)):
             return None
-        axes = {"a": (base, "k"), "b": (base, "k"), "c": (base, *self.value_axis), "s": (base,)}[letter]
+        axes = {"a": (base, "k"), "b": (base, "k"), "c": (base, *self.value_axis), "s": (base,)}[
+            letter
+        ]
         shape = next(v.shape for v in values if v is not None)
         fill = number(1) if letter == "s" else Node("zeros", (), (), shape)
         tile = self._rows(tuple(fill if v is None else v for v in values), axes, letter)
@@ -175,7 +177,9 @@ class _Lowering:
 
     def _term(self, factors: list[sp.Expr]) -> Tile | None:
         """One product of an equation."""
-        body = [f for f in factors if symbol_name(f) != "sigma" and not symbol_name(f).startswith("s_")]
+        body = [
+            f for f in factors if symbol_name(f) != "sigma" and not symbol_name(f).startswith("s_")
+        ]
         return self._scaled(self._product(body), factors)
 
     def _product(self, body: list[sp.Expr]) -> Tile | None:
@@ -313,4 +317,3 @@ def symbol_name(expression: sp.Expr) -> str:
 def _factors(term: sp.Expr) -> Iterator[sp.Expr]:
     """The factors of a product in order, the commuting ones first."""
     yield from sp.Mul.make_args(term)
-

@@ -28,7 +28,11 @@ def oriented(graph: Graph, roots: Iterable[Tile], given: set[int]) -> dict[int, 
             made[tile.id] = tile
             return tile
         args = tuple(visit(a) for a in tile.args)
-        new = _renamed(graph, tile, args) if tile.op == "rename" else graph.make(tile.op, args, tile.attr, tile.axes)
+        new = (
+            _renamed(graph, tile, args)
+            if tile.op == "rename"
+            else graph.make(tile.op, args, tile.attr, tile.axes)
+        )
         if tile.op == "ein" and _matrix_product(new):
             new = _turned(graph, new, given)
         if tile.op == "contract" and "k" in tile.axes:

@@ -81,7 +81,7 @@ def merge_covers(program: Program) -> Program:
         parts: list[tuple[Tile, At, int]] = []
         slot: tuple[int, int] = (0, 1)
         for cover, sign in _terms(tile):
-            weight, (to, origin, slot, channel) = cover.args[0], cover.attr  # type: ignore[assignment, misc]
+            weight, (to, origin, slot, channel) = cover.args[0], cover.attr
             tail = ("k",) if channel else ()
             ends = [(to, sign)] + ([] if origin.axis == "start" else [(origin, -sign)])
             for point, s in ends:
@@ -104,7 +104,7 @@ def _terms(tile: Tile) -> list[tuple[Tile, int]]:
     if tile.op == "add":
         return _terms(tile.args[0]) + _terms(tile.args[1])
     if tile.op == "scale":
-        return [(t, s * int(tile.attr[0])) for t, s in _terms(tile.args[0])]  # type: ignore[call-overload]
+        return [(t, s * int(tile.attr[0])) for t, s in _terms(tile.args[0])]
     return [(tile, 1)]
 
 
@@ -131,7 +131,9 @@ def sums_by_keys(program: Program) -> Program:
             inner = graph.ein(x, state, (row, "k"))
             total = graph.ein(y, inner, (row,))
             for s in scale:
-                total = graph.ein(s, total, (row,)) if isinstance(s, Tile) else graph.scale(total, s)
+                total = (
+                    graph.ein(s, total, (row,)) if isinstance(s, Tile) else graph.scale(total, s)
+                )
             return total or made
         return made
 
@@ -143,7 +145,7 @@ def _state_product(graph: Graph, tile: Tile) -> tuple[list[Tile | float], Tile, 
     scales: list[Tile | float] = []
     while True:
         if tile.op == "scale":
-            scales.append(float(tile.attr[0]))  # type: ignore[arg-type]
+            scales.append(float(tile.attr[0]))
             tile = tile.args[0]
         elif (found := _row_scale(graph, tile)) is not None:
             scales.append(found[0])
@@ -199,7 +201,12 @@ def _row_scale(graph: Graph, tile: Tile) -> tuple[Tile, Tile] | None:
         return None
     names = dict(zip(inner.axes, tile.axes, strict=True))
     for s, x in (inner.args, inner.args[::-1]):
-        if len(s.axes) == 1 and len(x.axes) == 2 and set(s.axes) < set(x.axes) and x.axes == inner.axes:
+        if (
+            len(s.axes) == 1
+            and len(x.axes) == 2
+            and set(s.axes) < set(x.axes)
+            and x.axes == inner.axes
+        ):
             if s.axes[0] in ("k", "v"):
                 continue
             return graph.rename(s, names) or s, graph.rename(x, names) or x

@@ -52,7 +52,9 @@ class Proof:
     @property
     def failed(self) -> tuple[str, ...]:
         """The equations that do not hold, first cause first."""
-        return tuple(dict.fromkeys(f"{c.equation} (state {c.state})" for c in self.claims if not c.holds))
+        return tuple(
+            dict.fromkeys(f"{c.equation} (state {c.state})" for c in self.claims if not c.holds)
+        )
 
     def __str__(self) -> str:
         rows: dict[tuple[str, str], list[Claim]] = {}
@@ -104,9 +106,7 @@ def _sizes(timeline: Timeline, base: int) -> dict[str, int]:
 
 def _polynomials(timeline: Timeline, sizes: dict[str, int], tokens: int) -> Polynomials | None:
     """A ring with a generator for every unknown, unless there are too many."""
-    entries = max(
-        int(np.prod([d.evaluate(sizes) for d in g.state.shape])) for g in timeline.groups
-    )
+    entries = max(int(np.prod([d.evaluate(sizes) for d in g.state.shape])) for g in timeline.groups)
     if entries > 16:
         return None
     names = [f"x{i}" for i in range(400)]
@@ -125,7 +125,9 @@ def _initial(timeline: Timeline, size: _Size) -> dict[str, Array]:
     return states
 
 
-def _claims(timeline: Timeline, programs: tuple[Program, ...], size: _Size, how: str) -> Iterator[Claim]:
+def _claims(
+    timeline: Timeline, programs: tuple[Program, ...], size: _Size, how: str
+) -> Iterator[Claim]:
     unrolled = Unrolled(timeline, size.ring, size.sizes, size.tokens, _initial(timeline, size))
     unrolled.run()
     states, outputs = unrolled.step_states()
@@ -204,7 +206,10 @@ class _GroupCheck:
             value = self.evaluate(tile)
             match kind:
                 case "N":
-                    yield equation.name, _equal(value, self._response(rows["m"], rows[axes[1:]], None))
+                    yield (
+                        equation.name,
+                        _equal(value, self._response(rows["m"], rows[axes[1:]], None)),
+                    )
                 case "P":
                     yield equation.name, self._read_gram(value, axes, rows)
                 case "Z":
@@ -213,12 +218,17 @@ class _GroupCheck:
                 case "O":
                     yield equation.name, self._output(int(axes[1:]))
                 case _:
-                    yield equation.name, _equal(self.evaluate(self.program.next_state), self.trace.final)
+                    yield (
+                        equation.name,
+                        _equal(self.evaluate(self.program.next_state), self.trace.final),
+                    )
 
     def _tile(self, name: str) -> Tile | None:
         return self.program.blocks.get(name)
 
-    def _response(self, readers: list[tuple[int, int]], writes: list[tuple[int, int]], read: int | None) -> Array:
+    def _response(
+        self, readers: list[tuple[int, int]], writes: list[tuple[int, int]], read: int | None
+    ) -> Array:
         """[row, write]: what a row reads of a written one, by the event loop."""
         columns = []
         for write in writes:
@@ -227,8 +237,8 @@ class _GroupCheck:
             for token, i in readers:
                 if read is None:
                     event = self.group.events[i]
-                    x = self.unrolled.evaluators[token](event.b)  # type: ignore[union-attr, arg-type]
-                    held = trace[(token, event.read)]  # type: ignore[union-attr]
+                    x = self.unrolled.evaluators[token](event.b)
+                    held = trace[(token, event.read)]
                 else:
                     x = self.unrolled.evaluators[token](self.group.reads[read].q)
                     held = trace[(token, self.group.reads[read].at)]
@@ -253,7 +263,7 @@ class _GroupCheck:
 
     def adjoint(self) -> bool:
         """d(loss) along the slopes of all unknowns equals the gradients times the slopes."""
-        prime = self.size.ring.prime  # type: ignore[union-attr]
+        prime = self.size.ring.prime
         loss = self._paired(self.program.d_state, self.trace.final)
         for j, tile in enumerate(self.program.d_outputs):
             reads = [self.trace.reads[(t, j)] for t in range(self.size.tokens)]
@@ -286,4 +296,3 @@ def _equal(got: Array | None, want: Array | None) -> bool:
         return False
     same: Callable[[Any, Any], bool] = lambda x, y: x == y or x - y == 0  # noqa: E731
     return all(same(x, y) for x, y in zip(np.ravel(got), np.ravel(want), strict=True))
-

@@ -24,7 +24,13 @@ def _power_of_two(n: int) -> int:
 
 @cache
 def tiles(
-    role: str, direction: str, tiled: str | None, looped: str | None, *, K: int, V: int = 1  # noqa: N803
+    role: str,
+    direction: str,
+    tiled: str | None,
+    looped: str | None,
+    *,
+    K: int,
+    V: int = 1,  # noqa: N803
 ) -> dict[str, int]:
     """Tile sizes and launch options of a kernel: the model's default.
 

@@ -62,7 +62,7 @@ class Signature:
 
     def call(
         self,
-        tensors: Mapping[str, Tensor | None],
+        tensors: Sequence[Tensor | None],
         initial_state: States = None,
         cu_seqlens: Tensor | None = None,
     ) -> Call:
@@ -74,7 +74,8 @@ class Signature:
         """
         if cu_seqlens is not None:
             raise ValueError(f"{self.name}: cu_seqlens is not yet supported; expected: None")
-        given = {x.name: self._tensor(x, tensors[x.name]) for x in self._arguments}
+        pairs = zip(self._arguments, tensors, strict=True)
+        given = {x.name: self._tensor(x, value) for x, value in pairs}
         present = {name: x for name, x in given.items() if x is not None}
         batch, length = self._leading(present)
         sizes = self._sizes(present)
@@ -97,14 +98,11 @@ class Signature:
             backend=chosen_backend(device, dtype, self.has_kernels),
         )
 
-    def token(self, tensors: Mapping[str, Tensor | None], state: States = None) -> Call:
+    def token(self, tensors: Sequence[Tensor | None], state: States = None) -> Call:
         """Reads the arguments of one token, inputs [B, H, *shape]."""
-        inputs = {x.name for x in self.inputs}
-        one = {
-            name: x.unsqueeze(1) if name in inputs and isinstance(x, Tensor) else x
-            for name, x in tensors.items()
-        }
-        return self.call(one, state)
+        count = len(self.inputs)
+        inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
+        return self.call([*inputs, *tensors[count:]], state)
 
     @property
     def _arguments(self) -> tuple[Argument, ...]:

@@ -52,7 +52,9 @@ def _slot_of(b_x, j):
 
 
 @triton.jit
-def decayed_gram(b_x, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr):
+def decayed_gram(
+    b_x, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
+):
     """[R, C]: sum_k x[r,k] y[c,k] 2^(clock_r - clock_c), not yet masked inside a sub-block.
 
     Off-diagonal sub-blocks take the earliest reading point of their rows, row ``FIRST``, as
@@ -101,7 +103,9 @@ def _diagonal(b_p, RB: tl.constexpr, CB: tl.constexpr):
 
 
 @triton.jit
-def decayed_rows(b_p, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr):
+def decayed_rows(
+    b_p, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
+):
     """[R, K]: sum_c p[r,c] y[c,k] 2^(clock_r - clock_c), p zero where a write is not visible."""
     R: tl.constexpr = b_p.shape[0]
     K: tl.constexpr = b_y.shape[1]
@@ -118,7 +122,9 @@ def decayed_rows(b_p, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.cons
         b_w = b_wr3 - _slot_of(b_wc3, j)[:, None, :]
         b_g = b_gr3 - _slot_of(b_gc3, j)[:, None, :]
         b_pj = tl.sum(tl.where(o_j[None, None, :] == j, b_p3, 0.0), 2)
-        b_z3 += b_pj[:, :, None] * _slot_of(b_y3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
+        b_z3 += (
+            b_pj[:, :, None] * _slot_of(b_y3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
+        )
     b_z = tl.reshape(b_z3, [R, K])
     for i in tl.static_range(1, N):
         b_w0 = _row_of(b_wr, i * RB + FIRST)
@@ -133,7 +139,9 @@ def decayed_rows(b_p, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.cons
 
 
 @triton.jit
-def decayed_columns(b_p, b_x, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr):
+def decayed_columns(
+    b_p, b_x, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
+):
     """[C, K]: sum_r p[c,r] x[r,k] 2^(clock_r - clock_c), p [C, R] zero where not visible."""
     R: tl.constexpr = b_x.shape[0]
     C: tl.constexpr = b_p.shape[0]
@@ -151,7 +159,9 @@ def decayed_columns(b_p, b_x, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.c
         b_w = _slot_of(b_wr3, j)[:, None, :] - b_wc3
         b_g = _slot_of(b_gr3, j)[:, None, :] - b_gc3
         b_pj = tl.sum(tl.where(o_j[None, None, :] == j, b_p3, 0.0), 2)
-        b_z3 += b_pj[:, :, None] * _slot_of(b_x3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
+        b_z3 += (
+            b_pj[:, :, None] * _slot_of(b_x3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
+        )
     b_z = tl.reshape(b_z3, [C, K])
     for i in tl.static_range(1, N):
         b_w0 = _row_of(b_wr, i * RB + FIRST)

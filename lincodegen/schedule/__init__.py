@@ -1,0 +1,1 @@
+"""Cuts of a tile program into kernels and phases."""

@@ -131,9 +131,7 @@ def _cut(program: Program) -> Schedule:
     """Forward: prep and scan. Backward: both scans, then gradients."""
     pinned = _pinned(program)
     forward = [_prep(pinned)] if pinned else []
-    reads = tuple(
-        Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs)
-    )
+    reads = tuple(Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs))
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
     forward.append(_scan("scan", "fwd", pinned, reads, carry))
     return Schedule(program, tuple(forward), tuple(_backward(program, pinned)))
@@ -200,7 +198,13 @@ def _trimmed(kernel: Kernel) -> Kernel:
     needed |= {strip(t).id for t in kernel.roots}
     given = tuple(s for s in kernel.given if strip(s.tile).id in needed)
     return Kernel(
-        kernel.role, kernel.direction, given, kernel.outputs, kernel.carry, kernel.tiled, kernel.looped
+        kernel.role,
+        kernel.direction,
+        given,
+        kernel.outputs,
+        kernel.carry,
+        kernel.tiled,
+        kernel.looped,
     )
 
 
@@ -245,7 +249,11 @@ def _solved_rows(program: Program) -> tuple[tuple[Stored, ...], tuple[Stored, ..
     z = program.blocks.get("Z_m")
     if z is None:
         return (), ()
-    d_r = [t for t in computed([g for _, g in program.gradients], ()) if program.graph.names.get(t.id) == "dR"]
+    d_r = [
+        t
+        for t in computed([g for _, g in program.gradients], ())
+        if program.graph.names.get(t.id) == "dR"
+    ]
     return (Stored(z, "z", "rows"),), tuple(Stored(strip(t), "dr", "rows") for t in d_r[:1])
 
 

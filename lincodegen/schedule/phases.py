@@ -57,5 +57,3 @@ def _below(roots: Iterable[Tile], update: Tile, given: set[int]) -> list[Tile]:
     for root in (*roots, update):
         visit(root)
     return order
-
-

@@ -44,7 +44,9 @@ def _depends(tile: Tile, given: set[int], axis: str, memo: dict[int, bool]) -> b
         return False
     key = tile.id
     if key not in memo:
-        memo[key] = axis in contracted(tile) or any(_depends(a, given, axis, memo) for a in tile.args)
+        memo[key] = axis in contracted(tile) or any(
+            _depends(a, given, axis, memo) for a in tile.args
+        )
     return memo[key]
 
 
@@ -55,7 +57,10 @@ def _sliced(root: Tile, given: set[int], axis: str, memo: dict[int, bool]) -> bo
         inside = any(_depends(a, given, axis, depends) for a in tile.args)
         if inside and (axis in tile.axes or axis in contracted(tile)):
             return False
-        two = tile.op in ("ein", "contract") and sum(_depends(a, given, axis, depends) for a in tile.args[:2]) > 1
+        two = (
+            tile.op in ("ein", "contract")
+            and sum(_depends(a, given, axis, depends) for a in tile.args[:2]) > 1
+        )
         if two or (inside and tile.op in ("inverse", "contract")):
             return False
     memo.update(depends)
@@ -90,12 +95,13 @@ def _parts(graph: Graph, tile: Tile, given: set[int], axis: str) -> tuple[Tile |
     if tile.op == "running":
         return _running_parts(graph, tile, given, axis)
     if tile.op in _LINEAR:
-        return tuple(_again(graph, tile, p) for p in _parts(graph, tile.args[0], given, axis))  # type: ignore[return-value]
+        return tuple(_again(graph, tile, p) for p in _parts(graph, tile.args[0], given, axis))
     x, y = tile.args
     first = _depends(x, given, axis, {})
     pair = _parts(graph, x if first else y, given, axis)
     made = [
-        None if p is None else graph.make("ein", (p, y) if first else (x, p), (), tile.axes) for p in pair
+        None if p is None else graph.make("ein", (p, y) if first else (x, p), (), tile.axes)
+        for p in pair
     ]
     return made[0], made[1]
 
@@ -109,13 +115,15 @@ def _again(graph: Graph, tile: Tile, operand: Tile | None) -> Tile | None:
     return graph.make(tile.op, (operand,), tile.attr, tile.axes)
 
 
-def _running_parts(graph: Graph, tile: Tile, given: set[int], axis: str) -> tuple[Tile | None, Tile | None]:
+def _running_parts(
+    graph: Graph, tile: Tile, given: set[int], axis: str
+) -> tuple[Tile | None, Tile | None]:
     """A running sum of parts: each operand split, each side summed by itself."""
     points, slot = tile.attr
     sides: list[Tile | None] = []
     pairs = [_parts(graph, a, given, axis) for a in tile.args]
     for side in (0, 1):
-        kept = [(p[side], at) for p, at in zip(pairs, points, strict=True) if p[side] is not None]  # type: ignore[call-overload]
+        kept = [(p[side], at) for p, at in zip(pairs, points, strict=True) if p[side] is not None]
         if not kept:
             sides.append(None)
             continue

@@ -39,11 +39,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from lincodegen.spec.dims import Dim
 
 Shape = tuple[Dim, ...]
-Attr = tuple[str | int | float | Dim | None, ...]
+Attr = tuple[Any, ...]
+"""Names, numbers, dimension polynomials, None: the table above says which, an operation."""
 
 LEAVES = frozenset({"input", "parameter", "constant", "number", "size", "state", "ref"})
 

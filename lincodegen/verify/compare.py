@@ -112,17 +112,19 @@ def f4_scale(pairs: list[tuple[Tensor, Tensor]]) -> float:
     return max((_finite_largest(p.sum(-1)) for p in products), default=0.0)
 
 
-def f5(actual: Tensor, reference: Tensor, rounded: Tensor) -> Outcome:
+def f5(
+    actual: Tensor, reference: Tensor, rounded: Tensor, *, unit: float = FLOAT32_ROUNDOFF
+) -> Outcome:
     """Errors of tokens ``[B, T, ...]`` over the rms size of a token.
 
     No token may be 16 times worse than the median one, or else 4 times worse than the worst
-    of ``rounded``: errors differ between tokens by nature where a state decays or is reset.
+    of ``rounded`` and 64 roundoffs: errors differ between tokens by nature where a state decays
+    or is reset.
     """
     errors, others = _per_token(actual, reference), _per_token(rounded, reference)
     if not errors.numel():
         return _outcome("F5", 0.0, 0.0)
-    floor = max(64 * FLOAT32_ROUNDOFF, 32 * roundoff(actual.dtype))
-    bound = max(16 * float(errors.median()), 4 * float(others.max()) + floor)
+    bound = max(16 * float(errors.median()), 4 * float(others.max()) + 64 * unit)
     return _outcome("F5", float(errors.max()), bound)
 
 

@@ -35,14 +35,18 @@ def is_unbounded_vector(tensor: Tensor) -> bool:
 
 
 def check_tensors(recurrence: Recurrence, given: Mapping[str, Values]) -> None:
-    """Raise ValueError unless exactly the declared tensors are there, defaults left out at will."""
+    """Raise ValueError unless the declared tensors are there, of one batch and length.
+
+    Those with a default may be left out, but not all inputs.
+    """
     declared = {x.name for x in tensors_of(recurrence)}
     missing = [x.name for x in tensors_of(recurrence) if x.default is None and x.name not in given]
     unknown = sorted(set(given) - declared)
     if missing or unknown:
         raise ValueError(f"{recurrence.name}: missing {missing}, unknown {unknown}")
-    if not any(x.name in given for x in recurrence.inputs):
-        raise ValueError(f"{recurrence.name}: at least one input must be given")
+    leading = {tuple(given[x.name].shape[:2]) for x in recurrence.inputs if x.name in given}
+    if len(leading) != 1:
+        raise ValueError(f"{recurrence.name}: inputs of one [B, T], not {sorted(leading)}")
 
 
 def dimension_sizes(recurrence: Recurrence, given: Mapping[str, Values]) -> dict[str, int]:

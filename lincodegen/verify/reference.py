@@ -135,6 +135,9 @@ class _TokenLoop:
 
     def initial_states(self, count: int, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """``[count, H_state, *shape]`` of each state."""
+        unknown = set(given) - {state.name for state in self.recurrence.states}
+        if unknown:
+            raise ValueError(f"initial {', '.join(sorted(unknown))}: no such state")
         states: dict[str, Tensor] = {}
         for state in self.recurrence.states:
             size = (d.evaluate(self.sizes) for d in state.shape)

@@ -140,10 +140,17 @@ class Trial:
             if self.emulated:
                 outcomes.append(compare.f3_emulated(a, e, dtype=self.dtype))
         else:
-            outcomes = [compare.f2(a, r, e, scale=scale)]
+            outcomes = [compare.f2(a, r, e, unit=self._unit(), scale=scale)]
         if scale is None and self._has_tokens(name):
-            outcomes.append(compare.f5(a, r, e))
+            outcomes.append(compare.f5(a, r, e, unit=self._unit()))
         return outcomes
+
+    def _unit(self) -> float:
+        """u of the products: PyTorch's global switch may allow tf32 for float32."""
+        if self.dtype in HALF:
+            return compare.roundoff(self.dtype) / 2
+        exact = torch.get_float32_matmul_precision() == "highest"
+        return compare.FLOAT32_ROUNDOFF if exact else compare.TF32_ROUNDOFF
 
     def _has_tokens(self, name: str) -> bool:
         inputs = {f"grad {x.name}" for x in self.recurrence.inputs}

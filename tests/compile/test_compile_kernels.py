@@ -13,7 +13,7 @@ from lincodegen.compile import CompileJob, Resources, compile_kernel, compile_ma
 from lincodegen.targets import list_targets, load_target
 
 FOLDER = Path(__file__).parent
-INVERSE_TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+INVERSE_TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ FAULTS = (
     "beta differentiated once",
     "decay of the first token of a chunk missing",
     "products in bfloat16",
+    "products in float8",
     "chunk state in bfloat16",
     "scale missing",
     "scale of 0 taken for none",
@@ -34,6 +35,12 @@ FAULTS = (
     "state transposed",
     "one token off",
 )
+
+
+ROUNDED = {
+    "products in bfloat16": torch.bfloat16,
+    "products in float8": torch.float8_e4m3fn,
+}
 
 
 def chunked_delta(fault=None):
@@ -130,8 +137,8 @@ def _chunk(tokens, state, scale, fault):
     wanted = late[..., None] * v - beta[..., None] * old
     unit = torch.eye(size, dtype=gram.dtype) + gram
     z = torch.linalg.solve_triangular(unit, wanted, upper=False, unitriangular=True)
-    if fault == "products in bfloat16":
-        z = z.to(torch.bfloat16).to(v)
+    if fault in ROUNDED:
+        z = z.to(ROUNDED[fault]).to(v)
     mask = strict if fault == "read misses its own token" else strict | torch.eye(size).bool()
     between = decay.detach() if fault == "decay not differentiated in the reads" else decay
     reads = torch.where(mask, between * (q @ k.mT), 0.0)

@@ -65,17 +65,32 @@ def test_faults_fail_in_bfloat16_too(half_trials, fault):
 
 
 def test_an_emulator_makes_bfloat16_tight():
+    """What an emulator does not round must not be rounded."""
     plan = Plan(
         sizes=SIZES,
         lengths=(40,),
         dtype=torch.bfloat16,
         cases=("typical",),
-        emulator=chunked_delta(),
+        emulator=chunked_delta("products in bfloat16"),
     )
     trials = list(plan.trials(DELTA))
-    assert verify_trials(DELTA, chunked_delta(), trials).passed
-    rough = verify_trials(DELTA, chunked_delta("chunk state in bfloat16"), trials)
-    assert any(row.rule == "F3e" for row in rough.rows)
+    assert verify_trials(DELTA, chunked_delta("products in bfloat16"), trials).passed
+    rough = verify_trials(DELTA, chunked_delta("products in float8"), trials)
+    assert any(row.rule == "F3e" for row in rough.failures)
+
+
+def test_tf32_has_a_tolerance_of_its_own():
+    def op(*args, **keywords):
+        o, final = naive_op(DELTA)(*args, **keywords)
+        return o * (1 + 2.0**-11), final
+
+    options = {"sizes": SIZES, "lengths": (40,), "cases": ("typical",)}
+    assert not verify(DELTA, op, **options).passed
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert verify(DELTA, op, **options).passed
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize(

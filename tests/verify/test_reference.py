@@ -304,6 +304,7 @@ def test_no_token_gives_the_initial_state_back():
         ({"unknown": normal(1)}, "unknown"),
         ({"q": normal(B, T, H, K + 1)}, "is not"),
         ({"q": normal(B, T, H)}, "axes"),
+        ({"q": normal(B, T + 1, H, K)}, "one \\[B, T\\]"),
     ],
 )
 def test_wrong_tensors_are_named(change, message):
@@ -315,6 +316,8 @@ def test_wrong_tensors_are_named(change, message):
 def test_wrong_initial_state_is_named():
     with pytest.raises(ValueError, match="initial S"):
         run(DELTA, tensors_for(DELTA), initial_state={"S": normal(B, H, V, K)})
+    with pytest.raises(ValueError, match="no such state"):
+        run(DELTA, tensors_for(DELTA), initial_state={"X": None})
 
 
 @pytest.mark.parametrize("offsets", [[1, 5], [0, 4], [0]])
@@ -360,3 +363,75 @@ def test_factor_gradient_at_zero_is_exact():
     outputs, _ = run(FACTOR, {"w": w, "x": torch.zeros_like(w)}, initial_state={"c": c})
     (dw,) = torch.autograd.grad(outputs["o"].sum(), [w])
     assert torch.equal(dw.flatten(), c.flatten())
+
+
+def test_structural_functions():
+    """Each move of entries and each norm against NumPy."""
+    recurrence = load("""
+name: structure
+inputs: {x: {shape: [K]}, y: {shape: [2 * K]}, m: {shape: [K, V]}, w: {shape: [n, V]}, s: {shape: []}}
+constants: {n: 2}
+state: {S: {shape: [K, V]}, r: {shape: [K * V]}}
+outputs: [a, b, c, d, e, f, g, i, j, l]
+step: |
+  S = 0.5 * S + eye(K) @ m
+  r = 0.5 * r + ravel(m)
+  a = concat(x, y[K:2 * K], m.T @ x)
+  b = w[n - 1] + sum(m, axis=0) + mean(m, axis=1)[0]
+  c = cumsum(x) + softmax(x) - l2norm(x)
+  d = rmsnorm(m) * layernorm(m)
+  e = x[:, None] - m / 3
+  f = x @ m @ m.T @ x + dot(x, x) + sum(m) + mean(r)
+  g = outer(x, ones(V)) + zeros(K, V) - diag(x) @ m
+  i = maximum(x, 0.1) - minimum(x, y[0:K]) + abs(x) * sign(x)
+  z = x * x
+  j = (z + 1) ** 1.5 + 2 ** x + sqrt(z) * rsqrt(1 + z) + log(1 + z) + log1p(z)
+  l = where(s >= 0, s, -2 * s) + where(x[0] < 0, 1, 0)
+""")
+    tensors = tensors_for(recurrence, batch=B)
+    outputs, finals = run(recurrence, tensors)
+
+    def norm(v):
+        return v / np.sqrt((v * v).mean(-1, keepdims=True) + 1e-6)
+
+    for b in range(B):
+        for h in range(H):
+            state, flat = np.zeros((K, V)), np.zeros(K * V)
+            for t in range(T):
+                x, y, m, w, s = (tensors[name][b, t, h].numpy() for name in "xymws")
+                state, flat = 0.5 * state + m, 0.5 * flat + m.reshape(-1)
+                e = np.exp(x - x.max())
+                expected = {
+                    "a": np.concatenate([x, y[K:], m.T @ x]),
+                    "b": w[1] + m.sum(0) + m.mean(1)[0],
+                    "c": x.cumsum() + e / e.sum() - x / np.sqrt((x * x).sum() + 1e-6),
+                    "d": norm(m) * norm(m - m.mean(-1, keepdims=True)),
+                    "e": x[:, None] - m / 3,
+                    "f": x @ m @ m.T @ x + x @ x + m.sum() + flat.mean(),
+                    "g": np.outer(x, np.ones(V)) - np.diag(x) @ m,
+                    "i": np.maximum(x, 0.1) - np.minimum(x, y[:K]) + x,
+                    "j": (x * x + 1) ** 1.5
+                    + 2**x
+                    + abs(x) / np.sqrt(1 + x * x)
+                    + 2 * np.log(1 + x * x),
+                    "l": (s if s >= 0 else -2 * s) + (x[0] < 0),
+                }
+                for name, value in expected.items():
+                    np.testing.assert_allclose(outputs[name][b, t, h], value, rtol=1e-12)
+            np.testing.assert_allclose(finals["r"][b, h], flat, rtol=1e-12)
+
+
+def test_products_of_rounded_operands():
+    recurrence = load("""
+name: rounded
+inputs: {x: {shape: [K]}}
+state: {c: {shape: []}}
+step: |
+  c = 0.5 * c + dot(x, x)
+  o = c
+""")
+    x = torch.full((1, 1, 1, 2), 1.00390625, dtype=torch.float64)
+    exact, _ = run(recurrence, {"x": x})
+    rounded, _ = run(recurrence, {"x": x}, operands=torch.bfloat16)
+    assert exact["o"].item() == 2 * 1.00390625**2
+    assert rounded["o"].item() == 2.0

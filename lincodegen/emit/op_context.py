@@ -1,0 +1,446 @@
+"""The text of an op's ``__init__.py``: signature, defaults, the public function and one token."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lincodegen.emit.scalar_python import scalar_text
+from lincodegen.emit.token_python import WIDTH, number_text, words, wrapped
+from lincodegen.emit.token_torch import print_torch_function, size_arguments
+from lincodegen.errors import EmitError
+from lincodegen.program.token import Kind, TokenProgram, step_program, token_program
+from lincodegen.program.token_heads import head_sources
+from lincodegen.program.token_names import Names
+from lincodegen.spec.dims import Dim
+from lincodegen.spec.printing import format_node
+from lincodegen.spec.step import Node, Recurrence, Shape, Tensor
+
+INDENT = "    "
+_IMPORTED = (
+    *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
+    *("Tensor", "op", "reduced", "run", "token_arguments", "token_results", "torch"),
+    *("call", "chunk", "kernels", "math", "recurrent", "tokens"),
+)
+_FROM = {
+    "Call": "lincodegen.runtime.call",
+    "Body": "lincodegen.runtime.function",
+    "Gradients": "lincodegen.runtime.function",
+    "Kept": "lincodegen.runtime.function",
+    "Results": "lincodegen.runtime.function",
+    "run": "lincodegen.runtime.function",
+    "reduced": "lincodegen.runtime.heads",
+    "op": "lincodegen.runtime.op",
+    "token_arguments": "lincodegen.runtime.op",
+    "token_results": "lincodegen.runtime.op",
+    "Argument": "lincodegen.runtime.signature",
+    "Output": "lincodegen.runtime.signature",
+    "Signature": "lincodegen.runtime.signature",
+    "State": "lincodegen.runtime.signature",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpText:
+    """What ``op.py.jinja`` prints."""
+
+    header: str
+    summary: str
+    imports: str
+    signature: str
+    forward: str
+    backward: str
+    body: str
+    fill: str
+    step_signature: str
+    step_doc: str
+    step_call: str
+    op: str
+    op_signature: str
+    doc: str
+    call: str
+    run: str
+    read_token: str
+    read_call: str
+    constants: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpParts:
+    """What the stages before settled of an op's text.
+
+    ``solved`` are per state the tensors that its group depends on; ``modules`` the sibling
+    modules that the text calls.
+    """
+
+    header: str
+    forward: str
+    backward: str
+    solved: Mapping[str, Sequence[str]]
+    modules: tuple[str, ...]
+    chunk_size: int
+
+
+class OpPrinter:
+    """Finds the names and the lines of one op."""
+
+    def __init__(self, recurrence: Recurrence, parts: OpParts) -> None:
+        self.recurrence, self.parts = recurrence, parts
+        self.arguments = ordered_arguments(recurrence)
+        self.constants = [c.name for c in recurrence.constants]
+        given = {t.name for t in self.arguments} | {*self.constants, recurrence.name}
+        if "math" in given:
+            raise EmitError("`math` cannot be the name of an input, parameter, constant or op")
+        names = Names(given)
+        self.alias = {name: names.free(name) for name in _IMPORTED}
+
+    def text(self) -> OpText:
+        """Everything the template prints."""
+        recurrence, alias, call = self.recurrence, self.alias, self.alias["call"]
+        fill = self._fill()
+        filled = f"_fill({', '.join([call, *self.constants])})" if fill else "()"
+        step = step_program(recurrence)
+        body = OpText(
+            header=self.parts.header,
+            summary=summary(recurrence),
+            imports="",
+            signature=self._signature_value(),
+            forward=self.parts.forward.rstrip(),
+            backward=self.parts.backward.rstrip(),
+            body=alias["Body"],
+            fill=fill,
+            step_signature=self._step_signature(),
+            step_doc=self._step_doc(),
+            step_call=self._step_call(step, bool(fill)),
+            op=alias["op"],
+            op_signature=self._op_signature(),
+            doc=self._doc(),
+            call=call,
+            run=alias["run"],
+            read_token=self._read_call("token", ["state"]),
+            read_call=self._read_call("call", ["initial_state", "cu_seqlens"]),
+            constants=filled,
+        )
+        return body
+
+    # -- imports ---------------------------------------------------------------------------
+
+    def imports(self, text: str) -> str:
+        """The import block for the names that a text uses."""
+        used = words(text)
+        lines = ["import math", ""] if "math" in used else []
+        lines += ["import torch"] if "torch" in used else []
+        lines += ["from torch import Tensor", ""]
+        sources: dict[str, list[str]] = {}
+        for name, module in _FROM.items():
+            if self.alias[name] in used:
+                sources.setdefault(module, []).append(self._import(name))
+        for module in sorted(sources):
+            names = sorted(sources[module])
+            lines.append(wrapped_import(f"from {module} import ", names))
+        modules = [self._import(m) for m in self.parts.modules if self.alias[m] in used]
+        lines += ["", wrapped_import("from . import ", sorted(modules))]
+        return "\n".join(lines)
+
+    def _import(self, name: str) -> str:
+        alias = self.alias[name]
+        return name if alias == name else f"{name} as {alias}"
+
+    # -- signature -------------------------------------------------------------------------
+
+    def _signature_value(self) -> str:
+        recurrence, alias = self.recurrence, self.alias
+        states, outputs = head_sources(recurrence)
+        order = [t.name for t in (*recurrence.inputs, *recurrence.parameters)]
+
+        def argument(tensor: Tensor) -> str:
+            shape = f", {shape_text(tensor.shape)}" if tensor.shape else ""
+            optional = ", optional=True" if tensor.default is not None else ""
+            return f'{alias["Argument"]}("{tensor.name}"{shape}{optional})'
+
+        rows = []
+        for key, tensors in (("inputs", recurrence.inputs), ("parameters", recurrence.parameters)):
+            rows += _entries(key, [argument(t) for t in tensors])
+        entries = []
+        for state in recurrence.states:
+            solved = {*self.parts.solved[state.name], *states[state.name]}
+            args = [f'"{state.name}"', shape_text(state.shape), _strings(states[state.name])]
+            args.append(_strings([n for n in order if n in solved]))
+            entries.append(wrapped(f"{alias['State']}(", args, ")", INDENT * 2).strip())
+        rows += _entries("states", entries)
+        entries = []
+        for name, node in recurrence.outputs:
+            args = [f'"{name}"', shape_text(node.shape), _strings(outputs[name])]
+            entries.append(wrapped(f"{alias['Output']}(", args, ")", INDENT * 2).strip())
+        rows += _entries("outputs", entries)
+        rows.append(f"{INDENT}chunk_size={self.parts.chunk_size},")
+        if "kernels" in self.parts.modules:
+            rows.append(f"{INDENT}has_kernels=True,")
+        head = f'{alias["Signature"]}(\n{INDENT}"{recurrence.name}",\n'
+        return head + "\n".join(rows) + "\n)"
+
+    def _read_call(self, method: str, rest: Sequence[str]) -> str:
+        """``call = _SIGNATURE.method((q, k), ...)`` as a formatter breaks it."""
+        names = [t.name for t in (*self.recurrence.inputs, *self.recurrence.parameters)]
+        head = f"{self.alias['call']} = _SIGNATURE.{method}("
+        given = f"({', '.join(names)}{',' * (len(names) == 1)})"
+        text = wrapped(head, [given, *rest], ")", INDENT)
+        if all(len(line) <= WIDTH for line in text.splitlines()):
+            return text
+        rows = "".join(f"{INDENT * 3}{name},\n" for name in names)
+        entries = [f"(\n{rows}{INDENT * 2})", *rest]
+        return f"{INDENT}{head}\n" + "".join(f"{INDENT * 2}{e},\n" for e in entries) + f"{INDENT})"
+
+    # -- the public function ---------------------------------------------------------------
+
+    def _op_signature(self) -> str:
+        arguments = [*self._tensor_arguments(), *self._constant_arguments()]
+        states = len(self.recurrence.states)
+        state = "Tensor" if states == 1 else "tuple[Tensor | None, ...]"
+        arguments.append(f"initial_state: {state} | None = None")
+        arguments.append("output_final_state: bool = False")
+        arguments.append("cu_seqlens: Tensor | None = None")
+        output = "Tensor" if len(self.recurrence.outputs) == 1 else "tuple[Tensor, ...]"
+        final = "Tensor" if states == 1 else "tuple[Tensor, ...]"
+        tail = f") -> tuple[{output}, {final} | None]:"
+        return wrapped(f"def {self.recurrence.name}(", arguments, tail)
+
+    def _tensor_arguments(self) -> list[str]:
+        return [
+            f"{t.name}: Tensor" if t.default is None else f"{t.name}: Tensor | None = None"
+            for t in self.arguments
+        ]
+
+    def _constant_arguments(self) -> list[str]:
+        return [f"{name}: float | None = None" for name in self.constants]
+
+    def _doc(self) -> str:
+        recurrence = self.recurrence
+        lines = [summary(recurrence), ""]
+        if recurrence.doc:
+            lines += [*_paragraph(recurrence.doc, INDENT), ""]
+        lines += [f"{INDENT * 2}{line}" for line in step_lines(recurrence)]
+        lines += ["", f"{INDENT}Args:"]
+        lines += self._argument_docs()
+        lines += ["", f"{INDENT}Returns:", *self._result_docs()]
+        return "\n".join(lines) + f"\n{INDENT}"
+
+    def _argument_docs(self) -> list[str]:
+        recurrence, lines = self.recurrence, []
+        for tensor in self.arguments:
+            lead = "B, T, H" if tensor in recurrence.inputs else "H"
+            text = f"{tensor.name}: {axes_text(lead, tensor.shape)}"
+            text += f", {plain(tensor.doc)}" if tensor.doc else ""
+            if tensor.default is not None:
+                text += f"; by default {format_node(tensor.default, ())}"
+            lines += _item(f"{text}.")
+        for constant in recurrence.constants:
+            default = format_node(constant.default, ())
+            lines += _item(f"{constant.name}: {default} if None.")
+        shapes = [axes_text("B, H", s.shape) for s in recurrence.states]
+        if len(shapes) == 1:
+            lines += _item(f"initial_state: {shapes[0]}, zeros if None.")
+        else:
+            lines += _item(f"initial_state: {' and '.join(shapes)}, zeros where None.")
+        lines += _item("output_final_state: Whether the final state is returned.")
+        lines += _item("cu_seqlens: None; packed sequences are not yet supported.")
+        return lines
+
+    def _result_docs(self) -> list[str]:
+        recurrence = self.recurrence
+        outputs = [f"{n} {axes_text('B, T, H', v.shape)}" for n, v in recurrence.outputs]
+        plural = "s" if len(recurrence.states) > 1 else ""
+        states = [f"{s.name} {axes_text('B, H', s.shape)}" for s in recurrence.states]
+        first = recurrence.inputs[0].name
+        text = (
+            f"{' and '.join(outputs)} in the dtype of {first}; the final state{plural} "
+            f"{' and '.join(states)} in float32, or in float64 if any input is, else None."
+        )
+        return textwrap.wrap(text, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2)
+
+    # -- one token -------------------------------------------------------------------------
+
+    def _step_signature(self) -> str:
+        state = "Tensor" if len(self.recurrence.states) == 1 else "tuple[Tensor | None, ...]"
+        arguments = [*self._tensor_arguments(), *self._constant_arguments()]
+        arguments.append(f"state: {state} | None = None")
+        output = "Tensor" if len(self.recurrence.outputs) == 1 else "tuple[Tensor, ...]"
+        final = "Tensor" if len(self.recurrence.states) == 1 else "tuple[Tensor, ...]"
+        return wrapped("def _step(", arguments, f") -> tuple[{output}, {final}]:")
+
+    def _step_doc(self) -> str:
+        plural = "s" if len(self.recurrence.outputs) > 1 else ""
+        return f"The output{plural} of one token, inputs [B, H, *shape]; writes `state` in place."
+
+    def _step_call(self, step: TokenProgram, has_fill: bool) -> str:
+        """The lines that compute one token."""
+        alias, call, lines = self.alias, self.alias["call"], []
+        if has_fill:
+            filled = f"_fill({', '.join([call, *self.constants])})"
+            targets = ", ".join(self.constants)
+            targets = f"({targets},) = " if len(self.constants) == 1 else f"{targets} = "
+            lines.append(f"{INDENT}{targets if self.constants else ''}{filled}")
+        order = [t.name for t in (*self.recurrence.inputs, *self.recurrence.parameters)]
+        order += [s.name for s in self.recurrence.states]
+        used = [a.name for a in step.inputs if a.kind is not Kind.CONSTANT]
+        floats = [a.name for a in step.inputs if a.kind is Kind.CONSTANT]
+        sizes = [f'{call}.sizes["{name}"]' for name in size_arguments(step)]
+        if used == order:
+            first = [f"*{alias['token_arguments']}({call})"]
+        else:
+            targets = ", ".join(n if n in used else "_" for n in order)
+            lines.append(f"{INDENT}{targets} = {alias['token_arguments']}({call})")
+            first = used
+        inner = f"{alias['tokens']}.step({', '.join([*first, *floats, *sizes])})"
+        lines.append(wrapped(f"return {alias['token_results']}(", [call, inner], ")", INDENT))
+        return "\n".join(lines)
+
+    # -- constants and defaults ------------------------------------------------------------
+
+    def _fill(self) -> str:
+        """The text of ``_fill``: constants by their expressions, defaults of absent tensors."""
+        recurrence, call = self.recurrence, self.alias["call"]
+        optional = [t for t in self.arguments if t.default is not None]
+        if not self.constants and not optional:
+            return ""
+        lines: list[str] = []
+        for constant in recurrence.constants:
+            text = scalar_text(constant.default)
+            lines.append(f"{constant.name} = {text} if {constant.name} is None else {constant.name}")
+        for tensor in optional:
+            default = self._default_call(tensor)
+            lines.append(f'{call}.fill("{tensor.name}", lambda h, H: {default})')
+        sizes = [n for n in recurrence.dims if n in words("\n".join(lines))]
+        lines = [f'{n} = {call}.sizes["{n}"]' for n in sizes] + lines
+        result = f"({', '.join(self.constants)}{',' * (len(self.constants) == 1)})"
+        returned = result[1:-1] if len(self.constants) > 1 else result
+        count = len(self.constants)
+        kind = f"tuple[{', '.join(['float'] * count) or '()'}]"
+        arguments = [f"{call}: Call", *(f"{n}: float | None" for n in self.constants)]
+        head = wrapped("def _fill(", arguments, f") -> {kind}:")
+        what = {(True, True): "The constants; absent tensors get their defaults.",
+                (True, False): "The constants that are not given.",
+                (False, True): "Gives absent tensors their defaults."}
+        doc = what[bool(self.constants), bool(optional)]
+        body = [f'"""{doc}"""', *lines, f"return {returned}"]
+        return "\n".join([head, *(INDENT + line for line in body)])
+
+    def _default_call(self, tensor: Tensor) -> str:
+        program = default_program(self.recurrence, tensor)
+        value = program.outputs[0].value
+        if value.op == "number":
+            return number_text(float(str(value.attr[0])))
+        arguments = [a.name for a in program.inputs]
+        arguments += size_arguments(program)
+        return f"{self.alias['tokens']}.default_{tensor.name}({', '.join(arguments)})"
+
+
+def default_program(recurrence: Recurrence, tensor: Tensor) -> TokenProgram:
+    """A tensor's default over head index ``h`` and head count ``H``, in the tensor's shape."""
+    node = tensor.default
+    if node is None:
+        raise EmitError(f"{tensor.name} has no default")
+    if node.shape != tensor.shape and node.op != "number":
+        node = Node("broadcast", (node,), (), tensor.shape)
+    heads = (Tensor("h", ()), Tensor("H", ()))
+    only = Recurrence(
+        name=recurrence.name,
+        title="",
+        reference="",
+        doc="",
+        dims=recurrence.dims,
+        inputs=heads,
+        parameters=(),
+        constants=recurrence.constants,
+        states=(),
+        step=(),
+        outputs=(),
+        source="",
+        file="",
+    )
+    return token_program(only, [(tensor.name, node)])
+
+
+def default_functions(recurrence: Recurrence) -> list[str]:
+    """The printed functions of all defaults that are no numbers."""
+    texts = []
+    for tensor in ordered_arguments(recurrence):
+        if tensor.default is None:
+            continue
+        program = default_program(recurrence, tensor)
+        if program.outputs[0].value.op != "number":
+            doc = f"The default of {tensor.name}: {format_node(tensor.default, ())}."
+            texts.append(print_torch_function(f"default_{tensor.name}", program, doc))
+    return texts
+
+
+def ordered_arguments(recurrence: Recurrence) -> list[Tensor]:
+    """Tensors as the op takes them: without default before with, inputs before parameters."""
+    tensors = [*recurrence.inputs, *recurrence.parameters]
+    return sorted(tensors, key=lambda t: t.default is not None)
+
+
+def summary(recurrence: Recurrence) -> str:
+    """The first line of docstrings."""
+    title = plain(recurrence.title) or recurrence.name
+    reference = f" ({plain(recurrence.reference)})" if recurrence.reference else ""
+    line = f"{title}{reference}."
+    return line if len(line) <= WIDTH - 10 else f"{title}."[: WIDTH - 10]
+
+
+def step_lines(recurrence: Recurrence) -> list[str]:
+    """The statements of a token, loops unrolled."""
+    labels = [s.name for s in recurrence.step]
+    lines = [f"{s.name} = {format_node(s.value, labels)}" for s in recurrence.step]
+    return [line for text in lines for line in textwrap.wrap(text, WIDTH - 10, subsequent_indent=INDENT)]
+
+
+def plain(text: str) -> str:
+    """A user's text as it may stand in a docstring or a comment: one line, no quotes or escapes."""
+    text = " ".join(text.split()).replace("\\", "/").replace('"', "'")
+    return text.rstrip(".").strip()
+
+
+def axes_text(lead: str, shape: Shape) -> str:
+    """``[B, T, H, K]``."""
+    return f"[{', '.join([lead, *map(str, shape)])}]"
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape as a tuple of integers and texts."""
+    items = [_size(dim) for dim in shape]
+    return f"({', '.join(items)}{',' * (len(items) == 1)})"
+
+
+def _size(dim: Dim) -> str:
+    return f'"{dim}"' if dim.constant is None else str(dim.constant)
+
+
+def _strings(names: Sequence[str]) -> str:
+    items = [f'"{name}"' for name in names]
+    return f"({', '.join(items)}{',' * (len(items) == 1)})"
+
+
+def _entries(key: str, entries: Sequence[str]) -> list[str]:
+    """``key=(entries),`` on one line or one entry a line."""
+    line = f"{INDENT}{key}=({', '.join(entries)}{',' * (len(entries) == 1)}),"
+    if len(line) <= WIDTH and "\n" not in line and len(entries) <= 1:
+        return [line]
+    return [f"{INDENT}{key}=(", *(f"{INDENT * 2}{entry}," for entry in entries), f"{INDENT}),"]
+
+
+def _item(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 3)
+
+
+def _paragraph(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(f"{plain(text)}.", WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def wrapped_import(head: str, names: Sequence[str]) -> str:
+    """An import on one line, or one name a line."""
+    line = f"{head}{', '.join(names)}"
+    if len(line) <= WIDTH:
+        return line
+    return f"{head}(\n" + "".join(f"{INDENT}{name},\n" for name in names) + ")"
