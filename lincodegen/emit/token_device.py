@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from lincodegen.emit.token_tiles import numel
@@ -42,12 +42,11 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class DeviceProgram:
-    """Loads, statements and stores of one token; ``host`` are numbers computed before launch."""
+    """Loads, statements and stores of one token."""
 
     loads: tuple[Load, ...]
     statements: tuple[Statement, ...]
     stores: tuple[Store, ...]
-    host: tuple[tuple[str, str], ...]
     constants: frozenset[str]
     states: frozenset[str]
 
@@ -61,16 +60,33 @@ class DeviceProgram:
             yield load.node
 
 
-def device_program(program: TokenProgram, names: Names) -> DeviceProgram:
-    """The kernel's part of a program; ``names`` of host numbers are taken from ``names``."""
-    return _Mover(opened_norms(program), names).moved()
+@dataclass(slots=True)
+class HostNumbers:
+    """Names of the numbers that the host computes for a kernel, by their expressions."""
+
+    names: Names
+    given: dict[str, str] = field(default_factory=dict)
+
+    def name(self, text: str, wish: str) -> str:
+        """The name of an expression, near ``wish`` if it is new."""
+        if text not in self.given:
+            self.given[text] = self.names.free(wish)
+        return self.given[text]
+
+
+def device_program(program: TokenProgram, host: HostNumbers) -> DeviceProgram:
+    """The kernel's part of a program; its host numbers are added to ``host``."""
+    program = opened_norms(program)
+    labels = Names({*(a.name for a in program.inputs), *(s.name for s in program.statements)})
+    return _Mover(program, host, labels).moved()
 
 
 @dataclass(slots=True)
 class _Mover:
     program: TokenProgram
-    names: Names
-    host: dict[Node, tuple[str, str]] = field(default_factory=dict)
+    numbers: HostNumbers
+    labels: Names
+    host: dict[Node, str] = field(default_factory=dict)
     parts: dict[tuple[str, Dim, Node], Load] = field(default_factory=dict)
 
     def moved(self) -> DeviceProgram:
@@ -80,11 +96,12 @@ class _Mover:
             if text.is_tensor(statement.value):
                 statements.append(replace(statement, value=self._rewritten(statement.value, text)))
             else:
-                self.host[_value(statement)] = (statement.name, text.print(statement.value))
+                number = self.numbers.name(self._host_text(statement.value, text), statement.name)
+                self.host[_value(statement)] = number
         stores = self._stores(statements)
         direct = {id(s) for s in statements if s.name in self._unpacked(statements)}
         statements = [s for s in statements if id(s) not in direct]
-        found = DeviceProgram((), tuple(statements), tuple(stores), (), frozenset(), frozenset())
+        found = DeviceProgram((), tuple(statements), tuple(stores), frozenset(), frozenset())
         leaves = {node for node in found.nodes() if not node.args}
         loads = [Load(str(n.attr[0]), NOWHERE, n) for n in leaves if n.op in {"input", "parameter"}]
         loads += [load for load in self.parts.values() if load.node in leaves]
@@ -93,22 +110,25 @@ class _Mover:
         return replace(
             found,
             loads=tuple(loads),
-            host=tuple(self.host.values()),
             constants=frozenset(str(n.attr[0]) for n in leaves if n.op == "constant"),
             states=frozenset(str(n.attr[0]) for n in leaves if n.op == "state"),
         )
 
     def _rewritten(self, node: Node, text: TorchExpressions) -> Node:
         if node in self.host:
-            return Node("constant", (), (self.host[node][0],), ())
+            return Node("constant", (), (self.host[node],), ())
         if not node.args:
             return node
         if node.shape == () and not text.is_tensor(node):
-            name = self.names.free(describe(node) or "factor")
-            self.host[node] = (name, text.print(node))
-            return Node("constant", (), (name,), ())
+            number = self.numbers.name(self._host_text(node, text), describe(node) or "factor")
+            self.host[node] = number
+            return Node("constant", (), (number,), ())
         args = tuple(self._rewritten(arg, text) for arg in node.args)
         return self._part(replace(node, args=args))
+
+    def _host_text(self, node: Node, text: TorchExpressions) -> str:
+        """A number's expression, its statements by the names the host gives them."""
+        return text.print(_renamed(node, self.host))
 
     def _part(self, node: Node) -> Node:
         """A row or a slice of an argument as a leaf of its own."""
@@ -127,7 +147,7 @@ class _Mover:
         key = (argument, start, replace(node, args=()))
         if key not in self.parts:
             suffix = str(node.attr[0]).replace("-", "last_") if node.op == "index" else "part"
-            leaf = Node("part", (), (self.names.free(f"{label}_{suffix}"),), node.shape)
+            leaf = Node("part", (), (self.labels.free(f"{label}_{suffix}"),), node.shape)
             self.parts[key] = Load(argument, start, leaf)
         return self.parts[key].node
 
@@ -156,7 +176,7 @@ class _Mover:
 
     def host_leaf(self, value: Node) -> Node:
         """An output that is a number of the host, as an argument of the kernel."""
-        return Node("constant", (), (self.host[value][0],), ()) if value in self.host else value
+        return Node("constant", (), (self.host[value],), ()) if value in self.host else value
 
 
 def _unpacked_stores(output: str, start: Dim, node: Node) -> list[Store]:
@@ -167,6 +187,12 @@ def _unpacked_stores(output: str, start: Dim, node: Node) -> list[Store]:
         stores += _unpacked_stores(output, start, part)
         start = start + numel(part.shape)
     return stores
+
+
+def _renamed(node: Node, names: Mapping[Node, str]) -> Node:
+    if node in names:
+        return Node("constant", (), (names[node],), ())
+    return replace(node, args=tuple(_renamed(arg, names) for arg in node.args))
 
 
 def _value(statement: Statement) -> Node:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lincodegen.emit.templates import formatted, render
-from lincodegen.emit.token_device import DeviceProgram, device_program
+from lincodegen.emit.token_device import DeviceProgram, HostNumbers, device_program
 from lincodegen.emit.token_kernel import Array, Home, KernelLines, dotted_dims, mixes
 from lincodegen.emit.token_python import size_text, words
 from lincodegen.emit.token_tiles import TileAxes
@@ -161,6 +161,7 @@ class _Kernel:
         self.count = self.host_names.free("count")
         self.heads = self.host_names.free("heads")
         self.chunk = self.host_names.free("chunk")
+        self.numbers = HostNumbers(self.host_names)
         self.programs: list[DeviceProgram] = []
 
     def start_lines(self, split: bool) -> None:
@@ -236,9 +237,9 @@ class _Kernel:
         tile = f"min({SPLIT_TILE}, {axis.tile_size})"
         return (programs, f"triton.cdiv({axis.size}, {tile})")
 
-    def host_numbers(self) -> dict[str, str]:
-        """Numbers that the host computes for the kernel, with their expressions."""
-        return {name: text for program in self.programs for name, text in program.host}
+    def host_numbers(self) -> list[str]:
+        """The host's computation of numbers for the kernel."""
+        return [f"{name} = {text}" for text, name in self.numbers.given.items()]
 
     def opening(self) -> list[str]:
         """The first lines of a host function."""
@@ -265,7 +266,7 @@ class _Forward(_Kernel):
 
     def __init__(self, tensors: _Tensors) -> None:
         super().__init__(tensors)
-        self.program = device_program(step_program(tensors.recurrence), self.host_names)
+        self.program = device_program(step_program(tensors.recurrence), self.numbers)
         self.programs = [self.program]
         self.start_lines(split=True)
         free = self.names.free
@@ -333,7 +334,7 @@ class _Forward(_Kernel):
         extra = {name: tensors.heads_text(tensors.result_sources[n]) for n, name in self.result_heads.items()}
         parameters += [f"{name}: tl.constexpr" for name in extra]
         arguments += [f"{name}={value}" for name, value in extra.items()]
-        lines = [*(f"{name} = {text}" for name, text in self.host_numbers().items())]
+        lines = self.host_numbers()
         lines += self._allocations(local, final, saved)
         sizes = self.size_lines(words("\n".join([*lines, *arguments, *self.grid()])))
         return KernelContext(
@@ -391,8 +392,8 @@ class _Backward(_Kernel):
         gradient = dict(zip(wrt, (o.name for o in self.adjoint.outputs), strict=True))
         self.gradient_of = {output: name for name, output in gradient.items()}
         again = token_program(recurrence, tensors.next_states())
-        self.again = device_program(again, self.host_names)
-        self.token = device_program(self.adjoint, self.host_names)
+        self.again = device_program(again, self.numbers)
+        self.token = device_program(self.adjoint, self.numbers)
         self.programs = [self.again, self.token]
         self.start_lines(split=True)
         free = self.names.free
@@ -534,7 +535,7 @@ class _Backward(_Kernel):
         extra = {h: tensors.heads_text(tensors.result_sources[n]) for n, h in self.result_heads.items() if h in used}
         parameters += [f"{name}: tl.constexpr" for name in extra]
         arguments += [f"{name}={value}" for name, value in extra.items()]
-        lines = [f"{name} = {text}" for name, text in self.host_numbers().items()]
+        lines = self.host_numbers()
         lines += self._allocations(grad, scratch, d_initial)
         results = self._results(grad, d_initial)
         sizes = self.size_lines(words("\n".join([*lines, *arguments, *self.grid()])))

@@ -62,7 +62,7 @@ class TileExpressions:
         if node.op == "size":
             dim = node.attr[0]
             return (product_text(dim) if isinstance(dim, Dim) else str(dim)), PRODUCT
-        if node.op in TOKEN_LEAVES or node.op == "part":
+        if node.op in TOKEN_LEAVES:
             return self._leaf(node), ATOM
         if node.op in PRINTERS:
             return PRINTERS[node.op](self, node)

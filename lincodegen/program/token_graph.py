@@ -17,6 +17,7 @@ The operations are those of :mod:`lincodegen.spec.step` and these, which adjoint
     unslice(start, stop)   zeros of the value's shape with the operand from start to stop
     rcumsum(axis)          sum of this and all later entries
     zeros_like             zeros of the operand's shape, leading axes included
+    part(name)             leaf: some rows of an argument, which a kernel loads by themselves
     value(name)            leaf: an earlier statement of the program
 """
 

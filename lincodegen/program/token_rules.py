@@ -172,6 +172,8 @@ def _transpose(graph: Graph, args: tuple[int, ...], attr: Attr, shape: Shape) ->
         return definition.args[0]
     if definition.op == "outer":
         return graph.make("outer", *definition.args[::-1])
+    if definition.op == "neg":
+        return graph.make("neg", graph.make("transpose", definition.args[0]))
     return None
 
 

@@ -16,7 +16,7 @@ UNARY = frozenset(
     )
 )
 ELEMENTWISE = UNARY | {"add", "sub", "mul", "div", "maximum", "minimum", "where"}
-TOKEN_LEAVES = LEAVES | {"value"}
+TOKEN_LEAVES = LEAVES | {"value", "part"}
 
 
 def broadcast_shape(left: Shape, right: Shape) -> Shape:

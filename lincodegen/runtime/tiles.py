@@ -12,29 +12,56 @@ import triton.language as tl
 
 
 @triton.jit
-def unit_lower_inverse(b_n, R: tl.constexpr):
-    """(I - N)^{-1} of a strictly lower triangular [R, R] tile, float32.
+def _quadrants(b_n, BC: tl.constexpr):
+    """N11, N21, N22 of [2 BC, 2 BC]; N12 is zero."""
+    b_cols = tl.permute(tl.reshape(b_n, [2, BC, 2, BC]), [1, 3, 0, 2])
+    b_left, b_right = tl.split(b_cols)
+    b_n11, b_n21 = tl.split(b_left)
+    _, b_n22 = tl.split(b_right)
+    return b_n11, b_n21, b_n22
 
-    Row substitution in all 16 x 16 diagonal blocks at once gives D; then Y <- D + D M Y, M the
-    blocks below the diagonal, finishes one block row a pass: the arithmetic of substitution.
+
+@triton.jit
+def _lower_blocks(b_t11, b_t21, b_t22, BC: tl.constexpr):
+    """[[T11, 0], [T21, T22]] of [BC, BC] blocks."""
+    b_left = tl.join(b_t11, b_t21)
+    b_right = tl.join(tl.zeros_like(b_t22), b_t22)
+    return tl.reshape(tl.permute(tl.join(b_left, b_right), [2, 0, 3, 1]), [2 * BC, 2 * BC])
+
+
+@triton.jit
+def _unit_lower_inverse_16(b_n):
+    """(I - N)^-1 of one [16, 16] block, by merging blocks of 2, 4 and 8."""
+    o_r = tl.arange(0, 16)[:, None]
+    o_c = tl.arange(0, 16)[None, :]
+    b_t = tl.where(o_r == o_c, 1.0, 0.0) + tl.where(o_r // 2 == o_c // 2, b_n, 0.0)
+    for i in tl.static_range(1, 4):
+        # the lower left quadrants of the diagonal blocks of 4, 8, 16
+        m_n21 = (o_r >> (i + 1) == o_c >> (i + 1)) & (o_r >> i != o_c >> i)
+        b_tn = tl.dot(b_t, tl.where(m_n21, b_n, 0.0), input_precision="ieee")
+        b_t += tl.dot(b_tn, b_t, input_precision="ieee")
+    return b_t
+
+
+@triton.jit
+def unit_lower_inverse(b_n, BT: tl.constexpr):
+    """(I - N)^{-1} of a strictly lower triangular [BT, BT] tile, float32; BT >= 16.
+
+    Neighbouring blocks merge to [[T11, 0], [T22 N21 T11, T22]]: block substitution, so that
+    nothing grows that is not in the inverse itself. Quadrants are cut out and put together by
+    split and join, in registers: no dot is larger than half the tile, which keeps float32
+    dots from spilling.
     """
-    o_r = tl.arange(0, R)
-    o_b = tl.arange(0, 16)
-    same = o_r[:, None] // 16 == o_r[None, :] // 16
-    b_d = tl.sum(tl.reshape(tl.where(same, b_n, 0.0), [R, R // 16, 16]), 1)
-    b_d = tl.reshape(b_d, [R // 16, 16, 16])
-    b_x = tl.where(o_b[None, :, None] == o_b[None, None, :], 1.0, 0.0) + tl.zeros_like(b_d)
-    for i in range(1, 16):
-        b_row = tl.sum(tl.where(o_b[None, :, None] == i, b_d, 0.0), 1)
-        b_new = tl.sum(b_row[:, :, None] * b_x, 1)
-        b_x = tl.where(o_b[None, :, None] == i, b_x + b_new[:, None, :], b_x)
-    b_wide = tl.broadcast_to(tl.reshape(tl.reshape(b_x, [R, 16]), [R, 1, 16]), [R, R // 16, 16])
-    b_diag = tl.where(same, tl.reshape(b_wide, [R, R]), 0.0)
-    b_m = tl.dot(b_diag, tl.where(same, 0.0, b_n), input_precision="ieee")
-    b_y = b_diag
-    for _ in tl.static_range(R // 16 - 1):
-        b_y = b_diag + tl.dot(b_m, b_y, input_precision="ieee")
-    return b_y
+    if BT == 16:
+        b_t = _unit_lower_inverse_16(b_n)
+    else:
+        b_n11, b_n21, b_n22 = _quadrants(b_n, BT // 2)
+        b_t11 = unit_lower_inverse(b_n11, BT // 2)
+        b_t22 = unit_lower_inverse(b_n22, BT // 2)
+        b_tn = tl.dot(b_t22, b_n21, input_precision="ieee")
+        b_t21 = tl.dot(b_tn, b_t11, input_precision="ieee")
+        b_t = _lower_blocks(b_t11, b_t21, b_t22, BT // 2)
+    return b_t
 
 
 @triton.jit
