@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 
 from lincodegen.derive.events import Timeline
 from lincodegen.emit.checked import check_python
@@ -28,6 +28,7 @@ from lincodegen.emit.op_context import (
 )
 from lincodegen.emit.op_plan import OpPlan, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
+from lincodegen.emit.templates import render
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
 from lincodegen.emit.token_torch import print_torch_function, torch_imports
 from lincodegen.program.program import Program
@@ -136,23 +137,11 @@ def _chunk_size(programs: Sequence[Program]) -> int:
     return 1 << ((ROWS // slots).bit_length() - 1) if slots <= ROWS else 1
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(templates_dir()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the text is Python, not HTML
-    )
-
-
 def _op_text(recurrence: Recurrence, parts: OpParts) -> str:
     printer = OpPrinter(recurrence, parts)
-    template = _environment().get_template("op.py.jinja")
     context = printer.text()
-    body = template.render(asdict(context))
-    return template.render(asdict(replace(context, imports=printer.imports(body))))
+    imports = printer.imports(render("op.py.jinja", asdict(context)))
+    return render("op.py.jinja", asdict(replace(context, imports=imports)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +155,7 @@ class ModuleText:
 
 
 def _module(context: ModuleText) -> str:
-    return _environment().get_template("functions.py.jinja").render(asdict(context))
+    return render("functions.py.jinja", asdict(context))
 
 
 def _chunk_text(

@@ -1,8 +1,8 @@
 """What of a token program runs in a kernel: numbers moved to the host, rows of inputs to loads.
 
-    before   b = exp(rate) * l2norm(k[0])        dk = stack(x, y)
-    after    host: exp_rate = math.exp(rate)     two stores, K entries apart
-             load: k_0, the first K entries of k
+before   b = exp(rate) * l2norm(k[0])        dk = stack(x, y)
+after    host: exp_rate = math.exp(rate)     two stores, K entries apart
+         load: k_0, the first K entries of k
 """
 
 from __future__ import annotations

@@ -94,9 +94,7 @@ def _without(axis: object, pads: Pads) -> Pads:
 def _cumsum(node: Node, pads: list[Pads]) -> Pads:
     axis = node.attr[0]
     rises = node.op == "cumsum"
-    return tuple(
-        max(p, Pad.FINITE) if i == axis and rises else p for i, p in enumerate(pads[0])
-    )
+    return tuple(max(p, Pad.FINITE) if i == axis and rises else p for i, p in enumerate(pads[0]))
 
 
 def _softmax(node: Node, pads: list[Pads]) -> Pads:

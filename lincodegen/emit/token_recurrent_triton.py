@@ -281,7 +281,13 @@ class _Forward(_Kernel):
         """Everything that the template prints of the forward."""
         states, lines, arrays = self.tensors.states, self.lines, self.arrays()
         outputs = {
-            n: Array(p, self.tensors.result_shapes[n], Home.TOKEN, self.result_heads.get(n), n in self.result_heads)
+            n: Array(
+                p,
+                self.tensors.result_shapes[n],
+                Home.TOKEN,
+                self.result_heads.get(n),
+                n in self.result_heads,
+            )
             for n, p in self.result.items()
         }
         nexts = {store.output: store.value for store in self.program.stores}
@@ -331,7 +337,10 @@ class _Forward(_Kernel):
         pointers |= {self.final[s]: final[s] for s in tensors.states}
         pointers |= {self.kept[s]: saved[s] for s in tensors.states}
         parameters, arguments = self.launch(pointers, [*prepare, *body])
-        extra = {name: tensors.heads_text(tensors.result_sources[n]) for n, name in self.result_heads.items()}
+        extra = {
+            name: tensors.heads_text(tensors.result_sources[n])
+            for n, name in self.result_heads.items()
+        }
         parameters += [f"{name}: tl.constexpr" for name in extra]
         arguments += [f"{name}={value}" for name, value in extra.items()]
         lines = self.host_numbers()
@@ -410,7 +419,13 @@ class _Backward(_Kernel):
         """Everything that the template prints of the backward."""
         lines, arrays, states = self.lines, self.arrays(), self.tensors.states
         arrays |= {
-            self.cotangents[n]: Array(p, self.tensors.result_shapes[n], Home.TOKEN, self.result_heads.get(n), n in self.result_heads)
+            self.cotangents[n]: Array(
+                p,
+                self.tensors.result_shapes[n],
+                Home.TOKEN,
+                self.result_heads.get(n),
+                n in self.result_heads,
+            )
             for n, p in self.d_out.items()
         }
         scratch = {s: self.state_array(s, self.scratch[s], Home.SCRATCH) for s in states}
@@ -421,7 +436,9 @@ class _Backward(_Kernel):
         token: list[str] = []
         for state in states:
             token += lines.pointer_lines([scratch[state]])
-            token.append(lines.load(self.state_leaf(state), scratch[state], self.tensors.shapes[state]))
+            token.append(
+                lines.load(self.state_leaf(state), scratch[state], self.tensors.shapes[state])
+            )
         token += lines.loads(self.token, arrays, Home.TOKEN)
         token += lines.statements(self.token)
         token += self._gradients()
@@ -532,7 +549,11 @@ class _Backward(_Kernel):
         pointers |= {self.scratch[s]: scratch[s] for s in tensors.states}
         pointers |= {self.d_initial[s]: d_initial[s] for s in tensors.states}
         parameters, arguments = self.launch(pointers, body)
-        extra = {h: tensors.heads_text(tensors.result_sources[n]) for n, h in self.result_heads.items() if h in used}
+        extra = {
+            h: tensors.heads_text(tensors.result_sources[n])
+            for n, h in self.result_heads.items()
+            if h in used
+        }
         parameters += [f"{name}: tl.constexpr" for name in extra]
         arguments += [f"{name}={value}" for name, value in extra.items()]
         lines = self.host_numbers()
@@ -584,10 +605,11 @@ class _Backward(_Kernel):
             axis = 2 if name in tensors.inputs else 0
             given = grad[name] if axis else f"{grad[name]}.sum(0)"
             single = len(tensors.tensors) == 1
-            results.append(given if single else f"sum_groups({given}, {name}.shape[{axis}], {axis})")
+            results.append(
+                given if single else f"sum_groups({given}, {name}.shape[{axis}], {axis})"
+            )
         for state in tensors.states:
             heads = tensors.heads_text(tensors.sources[state]) if state in tensors.partial else ""
             own = f"sum_groups({d_initial[state]}, {heads}, 1)"
             results.append(own if heads else d_initial[state])
         return results
-

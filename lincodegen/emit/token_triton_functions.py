@@ -83,12 +83,15 @@ def softmax(x, axis: tl.constexpr, rank: tl.constexpr):
     return e / tl.sum(e, axis=axis, keep_dims=rank > 1)
 ''',
     "take": '''@triton.jit
-def take(x, index, size: tl.constexpr, rank: tl.constexpr):
-    """Entries (rows) of x at an index, cut to those there are."""
+def take(x, index, size: tl.constexpr):
+    """Entries of x at an index, cut to those there are."""
+    return tl.gather(x, tl.minimum(tl.maximum(index, 0), size - 1), 0)
+''',
+    "take_rows": '''@triton.jit
+def take_rows(x, index, size: tl.constexpr):
+    """Rows of x at an index, cut to those there are."""
     near = tl.minimum(tl.maximum(index, 0), size - 1)
-    if rank == 2:
-        return tl.gather(x, tl.broadcast_to(near[:, None], [near.shape[0], x.shape[1]]), 0)
-    return tl.gather(x, near, 0)
+    return tl.gather(x, tl.broadcast_to(near[:, None], [near.shape[0], x.shape[1]]), 0)
 ''',
     "ravel": '''@triton.jit
 def ravel(x, index, columns: tl.constexpr, rows: tl.constexpr, width: tl.constexpr):

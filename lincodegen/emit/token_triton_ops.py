@@ -194,8 +194,10 @@ def _expand(text: TileExpressions, node: Node) -> Text:
 
 def _squeeze(text: TileExpressions, node: Node) -> Text:
     operand = node.args[0]
-    return text.text(operand) if text.is_scalar(operand) else _squeezed(
-        text, operand, int(str(node.attr[0]))
+    return (
+        text.text(operand)
+        if text.is_scalar(operand)
+        else _squeezed(text, operand, int(str(node.attr[0])))
     )
 
 
@@ -221,7 +223,11 @@ def _equal(text: TileExpressions, node: Node) -> str:
 
 
 def _eye(text: TileExpressions, node: Node) -> Text:
-    return ("1.0", ATOM) if text.is_scalar(node) else (f"tl.where({_equal(text, node)}, 1.0, 0.0)", ATOM)
+    return (
+        ("1.0", ATOM)
+        if text.is_scalar(node)
+        else (f"tl.where({_equal(text, node)}, 1.0, 0.0)", ATOM)
+    )
 
 
 def _diag(text: TileExpressions, node: Node) -> Text:
@@ -272,12 +278,23 @@ def _stack(text: TileExpressions, node: Node) -> Text:
 
 def _moved(text: TileExpressions, operand: Node, node: Node, shift: Dim) -> str:
     """The operand read ``shift`` entries further along the first axis, unmasked."""
-    text.functions.add("take")
     source, target = operand.shape[0], node.shape[0]
+    function = "take" if len(node.shape) == 1 else "take_rows"
+    text.functions.add(function)
     offsets = text.axes.axis(target).offsets if target != ONE else "tl.arange(0, 1)"
-    moved = offsets if shift == Dim.of(0) else f"{offsets} + ({size_text(shift)})"
+    moved = f"{offsets}{_shift_text(shift)}"
     tile = text.axes.axis(source).tile
-    return f"take({text.print(operand)}, {moved}, {tile}, {len(node.shape)})"
+    return f"{function}({text.print(operand)}, {moved}, {tile})"
+
+
+def _shift_text(shift: Dim) -> str:
+    """``+ R`` or ``- R``, nothing for 0; sums in brackets."""
+    if shift == Dim.of(0):
+        return ""
+    text = size_text(shift)
+    if len(shift.terms) == 1:
+        return f" - {text[1:]}" if text.startswith("-") else f" + {text}"
+    return f" + ({text})"
 
 
 def _slice(text: TileExpressions, node: Node) -> Text:
@@ -333,7 +350,9 @@ def _ravel(text: TileExpressions, node: Node) -> Text:
     text.functions.add("ravel")
     rows, columns = (text.axes.axis(d) for d in operand.shape)
     flat = text.axes.axis(node.shape[0])
-    call = f"ravel({text.print(operand)}, {flat.offsets}, {columns.size}, {rows.tile}, {columns.tile})"
+    call = (
+        f"ravel({text.print(operand)}, {flat.offsets}, {columns.size}, {rows.tile}, {columns.tile})"
+    )
     return _selected(text, node, call), ATOM
 
 

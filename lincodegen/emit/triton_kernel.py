@@ -58,7 +58,7 @@ class ScanContext:
 class ChunkContext:
     """What templates/kernels/chunk.py.jinja fills in."""
 
-    tiled: bool
+    tiled: str | None
     name: str
     doc: str
     parameters: tuple[str, ...]
@@ -130,7 +130,7 @@ class _Printer:
             index = pruned(index, [*before, *used])
             parameters = self._parameters("\n".join([*index, *before, *used]))
             context = ChunkContext(
-                self.kernel.tiled == "k",
+                self.kernel.tiled,
                 self.name,
                 doc,
                 tuple(parameters),
@@ -192,8 +192,9 @@ class _Printer:
         names += [f"{h}: tl.constexpr" for h in self._heads()]
         state = self.kernel.carry is not None
         looped = self.kernel.looped
-        sizes = [SIZES[a] for a in self.axes if state or SIZES[a] in words or a == looped]
-        tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a == looped]
+        held = {looped, self.kernel.tiled}
+        sizes = [SIZES[a] for a in self.axes if state or SIZES[a] in words or a in held]
+        tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a in held]
         names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles)]
         return [*names, *(["PRECISION: tl.constexpr"] if "PRECISION" in words else [])]
 
@@ -250,10 +251,10 @@ class _Printer:
         """Pointer and mask of a stored tile."""
         tile, rows = strip(stored.tile), self.body.rows
         if stored.kind == "parts":
-            axis = tile.axes[0]
-            count = "" if rows.live(axis) == 1 else f" * {rows.live(axis)}"
-            part = f"i_k.to(tl.int64) * (NBH * T{count})"
-            return f"{stored.name} + {part} + {self._row_name(axis)}", rows.mask(axis)
+            live = rows.live(tile.axes[0])
+            extent = ["NBH", "T", *([str(live)] if live > 1 else []), *(SIZES[a] for a in tile.axes[1:])]
+            part = f"{stored.name} + i_k.to(tl.int64) * ({' * '.join(extent)})"
+            return rows.pointer(part, tile.axes, self._row_name(tile.axes[0])), rows.masks(tile.axes)
         if stored.kind == "rows":
             return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(
                 tile.axes
@@ -370,5 +371,6 @@ _DOCS = {
     ("scan", "fwd"): "Carries the state over the chunks and writes what is read of it.",
     ("states", "fwd"): "Carries the state over the chunks and keeps it before each of them.",
     ("scan", "bwd"): "Carries the cotangent of the state back over the chunks.",
+    ("output", "fwd"): "What is read of every chunk, from the states before them.",
     ("gradient", "bwd"): "Gradients of every chunk from the states and cotangents around it.",
 }

@@ -29,10 +29,11 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     program = schedule.program
     forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
     backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
-    kernels = (*forward, *backward)
+    split = print_kernel(program, schedule.split, op + suffix)
+    kernels = (*forward, *backward, split)
     launch = _Launch(schedule, suffix)
     texts = [k.text for k in kernels]
-    texts += [launch.forward(forward), launch.backward(backward)]
+    texts += [launch.forward(forward, [backward[0], split]), launch.backward(backward)]
     return TritonFunctions(
         "\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels))
     )
@@ -52,8 +53,8 @@ class _Launch:
         self.pinned = [s.name for k in schedule.forward if k.role == "prep" for s in k.outputs]
         self.slots = max(self.rows.slots(axis) for axis, _ in self.program.form.axes)
 
-    def forward(self, kernels: list[KernelText]) -> str:
-        """The text of ``forward``."""
+    def forward(self, kernels: list[KernelText], split: list[KernelText]) -> str:
+        """The text of ``forward``: prep, then one scan, or the states and what is read of them."""
         args = [*self.names, "state", *self.scalars, "chunk_size"]
         lines = [f"def forward{self.suffix}({', '.join(args)}):"]
         lines.append(
@@ -61,8 +62,13 @@ class _Launch:
         )
         lines += self._sizes("state")
         lines += ["    h0, ht = state.contiguous(), torch.empty_like(state)"]
-        for kernel in kernels:
+        for kernel in kernels[:-1]:
             lines += self._launch(kernel)
+        lines.append(f"    if splits(B * H, NT, {self.names[0]}.device):")
+        for kernel in split:
+            lines += [f"    {line}" for line in self._launch(kernel)]
+        lines.append("    else:")
+        lines += [f"    {line}" for line in self._launch(kernels[-1])]
         reads = [s.name for s in self.schedule.forward[-1].outputs]
         saved = ", ".join([*self.pinned, "h0"])
         lines.append(f"    return {', '.join([*reads, 'ht'])}, ({saved},)")
@@ -128,9 +134,9 @@ class _Launch:
             return self._empty(f"B * H * NT, {r}, {c}", True)
         live = self.rows.live(tile.axes[0])
         shape = ["B", "T", "H", *([str(live)] if live > 1 else [])]
+        shape += [SIZES[a] for a in tile.axes[1:]]
         if stored.kind == "parts":
             return self._empty(", ".join(["NK", *shape]), False)
-        shape += [SIZES[a] for a in tile.axes[1:]]
         return self._empty(", ".join(shape), len(tile.axes) == 2)
 
     def _extent(self, axis: str) -> str:
@@ -180,6 +186,7 @@ def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     lines.append("from lincodegen.runtime.launch import common_dtype, dot_precision, tiles")
+    lines.append("from lincodegen.runtime.schedules import splits")
     if tools:
         lines.append(f"from lincodegen.runtime.tiles import {', '.join(sorted(tools))}")
     lines += ["", "LOG2_E = tl.constexpr(1.4426950408889634)"]

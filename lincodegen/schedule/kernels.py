@@ -76,15 +76,21 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The kernels of a group: ``forward`` in order, and ``backward`` in order."""
+    """The kernels of a group, each tuple in the order of launches.
+
+    ``forward`` is the ``scan`` schedule: reads leave the scan. ``split`` follows on a prep
+    kernel and the first kernel of ``backward``, which keeps the chunk states: reads in a
+    chunk-parallel kernel, for few heads. ``backward`` serves both.
+    """
 
     program: Program
     forward: tuple[Kernel, ...]
+    split: Kernel
     backward: tuple[Kernel, ...]
 
     def __str__(self) -> str:
         lines = []
-        for kernel in (*self.forward, *self.backward):
+        for kernel in (*self.forward, *self.backward, self.split):
             loads = ", ".join(s.name for s in kernel.given) or "-"
             stores = ", ".join(s.name for s in kernel.outputs) or "-"
             if kernel.carry and kernel.carry.kept:
@@ -123,6 +129,7 @@ def _renamed(plan: Schedule, taken: set[str]) -> Schedule:
     return replace(
         plan,
         forward=tuple(kernel(k) for k in plan.forward),
+        split=kernel(plan.split),
         backward=tuple(kernel(k) for k in plan.backward),
     )
 
@@ -134,7 +141,18 @@ def _cut(program: Program) -> Schedule:
     reads = tuple(Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs))
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
     forward.append(_scan("scan", "fwd", pinned, reads, carry))
-    return Schedule(program, tuple(forward), tuple(_backward(program, pinned)))
+    return Schedule(
+        program, tuple(forward), _output(program, pinned, reads), tuple(_backward(program, pinned))
+    )
+
+
+def _output(program: Program, pinned: tuple[Stored, ...], reads: tuple[Stored, ...]) -> Kernel:
+    """The chunk-parallel kernel of the reads, from stored chunk states and solved rows."""
+    kept, _ = _solved_rows(program)
+    given = (*kept, Stored(program.carry, "h", "states"), *pinned)
+    inside = computed([s.tile for s in reads], given)
+    free = "v" in program.carry.axes and not any("v" in contracted(t) for t in inside)
+    return _trimmed(Kernel("output", "fwd", given, reads, None, "v" if free else None, None))
 
 
 def _backward(program: Program, pinned: tuple[Stored, ...]) -> list[Kernel]:

@@ -93,39 +93,58 @@ step: |
 SIZES = {"K": 5, "V": 3, "D": 4}
 
 
-def tensors_for(recurrence, heads, batch=2, length=7, seed=0):
-    """Float64 tensors by name: inputs and parameters, initial states, cotangents.
+def tensors_for(recurrence, heads, batch=2, length=7, seed=0, sequences=None):
+    """Float64 tensors by name: inputs and parameters, then initial states.
 
-    ``heads`` maps a name to its head count, 2 where it is missing.
+    ``heads`` maps a name to its head count, 2 where it is missing; there are as many states as
+    ``sequences``, or as ``batch``.
     """
     generator = torch.Generator().manual_seed(seed)
+    sizes = {d: SIZES.get(d, 3 + i) for i, d in enumerate(recurrence.dims)}
 
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    def draw(x, *lead):
+        shape = [*lead, *(d.evaluate(sizes) for d in x.shape)]
+        value = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        low, high = x.domain.low, x.domain.high
+        if low > -torch.inf and high < torch.inf:
+            value = low + (high - low) * torch.sigmoid(value)
+        elif low > -torch.inf:
+            value = low + value.abs()
+        elif high < torch.inf:
+            value = high - value.abs()
+        if x.norm is not None:
+            value = value / value.norm(dim=-1, keepdim=True) * x.norm.high
+        return value
 
-    def sizes(shape):
-        return [d.evaluate(SIZES) for d in shape]
-
-    given = {}
-    for x in recurrence.inputs:
-        given[x.name] = draw(batch, length, heads.get(x.name, 2), *sizes(x.shape))
-        if x.domain.high == 0:
-            given[x.name] = -given[x.name].abs()
-    for x in recurrence.parameters:
-        given[x.name] = draw(heads.get(x.name, 2), *sizes(x.shape))
-        if x.domain.low > 0:
-            given[x.name] = given[x.name].abs() + x.domain.low
+    given = {x.name: draw(x, batch, length, heads.get(x.name, 2)) for x in recurrence.inputs}
+    given |= {x.name: draw(x, heads.get(x.name, 2)) for x in recurrence.parameters}
     states = {
-        s.name: draw(batch, heads.get(s.name, 2), *sizes(s.shape)) / 2 for s in recurrence.states
+        s.name: torch.randn(
+            sequences or batch,
+            heads.get(s.name, 2),
+            *(d.evaluate(sizes) for d in s.shape),
+            generator=generator,
+            dtype=torch.float64,
+        )
+        / 2
+        for s in recurrence.states
     }
     return given, states
 
 
-def expected(recurrence, given, states, seed=1):
+def constants_of(recurrence):
+    """Some values for the float constants, by name."""
+    return {c.name: 0.4 + 0.3 * i for i, c in enumerate(recurrence.constants)}
+
+
+def expected(recurrence, given, states, seed=1, cu_seqlens=None):
     """Outputs, final states, cotangents of both and the gradients of everything given."""
     leaves = {n: x.clone().requires_grad_() for n, x in given.items()}
     start = {n: x.clone().requires_grad_() for n, x in states.items()}
-    outputs, final = run(recurrence, leaves, initial_state=start)
+    constants = constants_of(recurrence)
+    outputs, final = run(
+        recurrence, leaves, constants=constants, initial_state=start, cu_seqlens=cu_seqlens
+    )
     results = [*outputs.values(), *final.values()]
     generator = torch.Generator().manual_seed(seed)
     cotangents = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in results]

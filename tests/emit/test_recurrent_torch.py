@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from recurrent_cases import SIZES, SPECS, expected, tensors_for
+from recurrent_cases import SIZES, SPECS, constants_of, expected, tensors_for
 from token_cases import imported, lint_problems
 
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
+from lincodegen.resources import specs_dir
 from lincodegen.spec.loader import load
+from lincodegen.verify.random_steps import random_recurrence
 
 HEADS = {
     "equal": {},
@@ -19,7 +21,7 @@ HEADS = {
 
 def compare(module, recurrence, given, states):
     results, cotangents, grads = expected(recurrence, given, states)
-    scale = [SIZES["K"] ** -0.5 for _ in recurrence.constants]
+    scale = constants_of(recurrence).values()
     got = module.forward(*given.values(), *states.values(), *scale)
     count = len(results)
     for value, want in zip(got[:count], results, strict=True):
@@ -65,3 +67,19 @@ def test_no_tokens(tmp_path):
     assert [g.shape for g in grads] == [x.shape for x in (*given.values(), *states.values())]
     torch.testing.assert_close(grads[-1], states["W"])
     assert (grads[3] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_recurrences(seed, tmp_path):
+    recurrence = load(random_recurrence(seed))
+    text = recurrent_torch(recurrence)
+    assert lint_problems(text, tmp_path) == ""
+    compare(imported(text, tmp_path, "printed"), recurrence, *tensors_for(recurrence, {}))
+
+
+@pytest.mark.parametrize("path", sorted(specs_dir().glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_specs(path, tmp_path):
+    recurrence = load(path)
+    text = recurrent_torch(recurrence)
+    assert lint_problems(text, tmp_path) == ""
+    compare(imported(text, tmp_path, "printed"), recurrence, *tensors_for(recurrence, {}))

@@ -369,7 +369,12 @@ def test_structural_functions():
     """Each move of entries and each norm against NumPy."""
     recurrence = load("""
 name: structure
-inputs: {x: {shape: [K]}, y: {shape: [2 * K]}, m: {shape: [K, V]}, w: {shape: [n, V]}, s: {shape: []}}
+inputs:
+  x: {shape: [K]}
+  y: {shape: [2 * K]}
+  m: {shape: [K, V]}
+  w: {shape: [n, V]}
+  s: {shape: []}
 constants: {n: 2}
 state: {S: {shape: [K, V]}, r: {shape: [K * V]}}
 outputs: [a, b, c, d, e, f, g, i, j, l]

@@ -1,0 +1,178 @@
+"""Calls the stages in order: the one place that knows all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lincodegen.derive.chunkform import derive_group
+from lincodegen.derive.timeline import Timeline, read_timeline
+from lincodegen.emit.derivation import chunked_derivation, recurrent_derivation
+from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_digest
+from lincodegen.emit.writer import compare_package, write_package
+from lincodegen.errors import DerivationError, EmitError, NotChunkable
+from lincodegen.loading import cache_dir, load_package, package_digest_in
+from lincodegen.program.lower import lower
+from lincodegen.program.passes import PASSES
+from lincodegen.program.program import Program
+from lincodegen.program.proof import Proof, prove
+from lincodegen.reports import BuildReport, CheckReport, CompareReport
+from lincodegen.resources import generated_dir, specs_dir
+from lincodegen.schedule.phases import phases
+from lincodegen.spec import loader
+from lincodegen.spec.printing import format_step
+from lincodegen.spec.step import Recurrence
+from lincodegen.verify.session import verify_op
+from lincodegen.verify.verdict import Verdict
+
+Progress = Callable[[str], None]
+Sets = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the stages before ``emit`` make of a recurrence.
+
+    ``timeline`` is None, and ``reason`` says why, where there is no chunked form.
+    """
+
+    recurrence: Recurrence
+    timeline: Timeline | None
+    programs: tuple[Program, ...]
+    proof: Proof | None
+    reason: str
+
+    @property
+    def report(self) -> CheckReport:
+        """What ``check`` says of it."""
+        return CheckReport(self.recurrence.name, self.proof, self.reason)
+
+    def package(self) -> Package:
+        """The files of the op.
+
+        Raises:
+            DerivationError: an equation failed its proof; nothing is emitted then.
+        """
+        if self.timeline is None or self.proof is None:
+            page = recurrent_derivation(self.recurrence, self.reason)
+            return emit_recurrent(self.recurrence, self.reason, page)
+        if not self.proof.ok:
+            failed = ", ".join(self.proof.failed)
+            raise DerivationError(f"{self.recurrence.name}: the proof failed for {failed}")
+        page = chunked_derivation(self.timeline, self.programs, self.proof)
+        return emit_chunked(self.timeline, self.programs, page)
+
+
+def load(path: Path, sets: Sets | None = None) -> Recurrence:
+    """The recurrence of a spec file."""
+    return loader.load(path, sets=sets or {})
+
+
+def compile_spec(path: Path, sets: Sets | None = None) -> Compiled:
+    """A spec through every stage before ``emit``, and its proof."""
+    recurrence = load(path, sets)
+    try:
+        timeline = read_timeline(recurrence)
+    except NotChunkable as error:
+        return Compiled(recurrence, None, (), None, str(error))
+    programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
+    return Compiled(recurrence, timeline, programs, prove(timeline, programs), "")
+
+
+def _program(timeline: Timeline, index: int) -> Program:
+    program = lower(derive_group(timeline.groups[index]))
+    for rewrite in PASSES:
+        program = rewrite(program)
+    return program
+
+
+def check(path: Path, sets: Sets | None = None) -> CheckReport:
+    """Parse, derive, prove; writes nothing."""
+    return compile_spec(path, sets).report
+
+
+def build(
+    path: Path, *, sets: Sets | None = None, out: Path | None = None, on_progress: Progress
+) -> BuildReport:
+    """Writes the package of a spec, then compares the op with its recurrence."""
+    on_progress("derive and prove")
+    compiled = compile_spec(path, sets)
+    folder = out or _default_out()
+    on_progress("emit")
+    package = compiled.package()
+    changed = write_package(package, folder)
+    on_progress("verify")
+    op = load_package((folder / package.name).resolve())
+    verdict = verify_op(compiled.recurrence, op, quick=True, on_progress=on_progress)
+    return BuildReport(compiled.report, str(folder / package.name), changed, verdict)
+
+
+def check_generated(
+    path: Path, *, sets: Sets | None = None, out: Path | None = None, on_progress: Progress
+) -> CompareReport:
+    """Compares what would be written with what is there."""
+    on_progress("derive, prove and emit")
+    package = compile_spec(path, sets).package()
+    folder = out or _default_out()
+    return CompareReport(package.name, str(folder / package.name), compare_package(package, folder))
+
+
+def show(path: Path, after: str, sets: Sets | None = None) -> str:
+    """What a stage makes of a spec, as text."""
+    if after == "spec":
+        return format_step(load(path, sets))
+    compiled = compile_spec(path, sets)
+    if after == "emit":
+        return str(compiled.package())
+    if compiled.timeline is None:
+        return compiled.reason
+    if after == "derive":
+        return "\n\n".join(f"state {p.form.group.state.name}\n{p.form}" for p in compiled.programs)
+    if after == "program":
+        return "\n\n".join(map(str, compiled.programs))
+    return "\n\n".join(map(_phases_text, compiled.programs))
+
+
+def _phases_text(program: Program) -> str:
+    cut = phases(program.outputs, program.carry, program.next_state)
+    parts = {"all chunks at once": cut.before, "in the scan": cut.inside, "after it": cut.after}
+    names = program.graph.names
+    lines = [f"state {program.form.group.state.name}, forward"]
+    for title, tiles in parts.items():
+        shown = [f"{names[t.id]}[{', '.join(t.axes)}]" for t in tiles if t.id in names]
+        lines.append(f"  {title}: {', '.join(shown) or '-'}")
+    return "\n".join(lines)
+
+
+def verify(
+    path: Path,
+    *,
+    sets: Sets | None = None,
+    dtype: str = "float32",
+    quick: bool = False,
+    on_progress: Progress,
+) -> Verdict:
+    """Compares the op of a spec, shipped or built into the cache, with its recurrence."""
+    op = load_op(path, sets)
+    return verify_op(load(path, sets), op, dtype=dtype, quick=quick, on_progress=on_progress)
+
+
+def load_op(path: Path, sets: Sets | None = None) -> Any:  # noqa: ANN401 - a module made elsewhere
+    """The op of a spec: the shipped one if it is up to date, else one built into the cache."""
+    recurrence = load(path, sets)
+    digest = package_digest(recurrence)
+    shipped = generated_dir() / recurrence.name
+    if package_digest_in(shipped) == digest:
+        return load_package(shipped)
+    cached = cache_dir() / digest
+    if package_digest_in(cached / recurrence.name) != digest:
+        write_package(compile_spec(path, sets).package(), cached)
+    return load_package(cached / recurrence.name)
+
+
+def _default_out() -> Path:
+    """``generated/`` of the checkout; of the current folder where lincodegen is installed."""
+    shipped = generated_dir()
+    return shipped if shipped.parent == specs_dir().parent else Path("generated")

@@ -1,0 +1,46 @@
+"""Which schedule a launcher follows: ``scan``, or ``split`` for few heads on a large GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+
+import torch
+
+_pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
+SCHEDULES = ("scan", "split")
+
+
+@contextmanager
+def use_schedule(name: str) -> Iterator[None]:
+    """Pins the forward schedule of every op called inside.
+
+    Raises:
+        ValueError: the name is none of ``scan`` and ``split``.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    token = _pinned.set(name)
+    try:
+        yield
+    finally:
+        _pinned.reset(token)
+
+
+def splits(programs: int, chunks: int, device: torch.device) -> bool:
+    """Whether reads go to a chunk-parallel kernel of their own.
+
+    A scan with fewer programs than half the multiprocessors leaves most of the GPU idle; the
+    split one still has a sequential part, but a shorter one.
+    """
+    pinned = _pinned.get()
+    if pinned is not None:
+        return pinned == "split"
+    return device.type == "cuda" and chunks >= 16 and 2 * programs < _multiprocessors(device)
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
