@@ -65,12 +65,16 @@ Event = Decay | Rank1
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One state, its events in order and the reads of it."""
+    """One state, its events in order and the reads of it.
+
+    ``locals`` are the names that the step's statements assign, for operands to be called by.
+    """
 
     state: State
     flipped: bool
     events: tuple[Event, ...]
     reads: tuple[Read, ...]
+    locals: tuple[str, ...] = ()
 
     def clocks(self, point: int) -> tuple[int, int]:
         """Scalar and channel decays passed at a point."""

@@ -52,7 +52,8 @@ class GroupReader:
 
     def group(self) -> Group:
         """The group as far as it was read."""
-        return Group(self.state, self.flipped, tuple(self.events), tuple(self.reads))
+        names = tuple(assign.name for assign in self.recurrence.step)
+        return Group(self.state, self.flipped, tuple(self.events), tuple(self.reads), names)
 
     # -- dependence ------------------------------------------------------------------------
 
@@ -151,6 +152,10 @@ class GroupReader:
         if not reads:
             if sign_s * sign_c < 0 and c is not None:
                 c = neg(c)
+            if c is not None and c.shape:
+                scale_c, c = split_scalar(c)
+                sign_k, scale_c = split_sign(scale_c)
+                s, c = mul(s, scale_c), c if sign_k > 0 else neg(c)
             if c is not None and not self.value_axis and s is not None:
                 s, c = (s, c) if not is_number(c, 1) else (None, s)
             return Rank1(a, None, c, s, 1, point, place)

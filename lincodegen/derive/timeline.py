@@ -83,7 +83,7 @@ def _settled(reader: GroupReader, readers: list[GroupReader]) -> Group:
         return replace(read, q=_posted(read.q, earlier))
 
     events = tuple(settle(e) for e in group.events)
-    return Group(group.state, group.flipped, events, tuple(settle_read(r) for r in group.reads))
+    return replace(group, events=events, reads=tuple(settle_read(r) for r in group.reads))
 
 
 def _ordered_states(recurrence: Recurrence) -> list[State]:

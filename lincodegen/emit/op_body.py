@@ -219,6 +219,8 @@ class OpBody:
             else:
                 tensors.append(self.local[argument.name])
         sizes = [f'call.sizes["{name}"]' for name in size_arguments(program)]
+        if cotangents and tensors:
+            tensors.append(f"like={next(iter(cotangents.values()))}")
         lifted = [f"*call.lift({', '.join(tensors)})"] if tensors else []
         return [*lifted, *rest, *sizes]
 

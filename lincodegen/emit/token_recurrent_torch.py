@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from lincodegen.emit.templates import formatted, render
 from lincodegen.emit.token_python import assignment_text, result_text, size_text, words, wrapped
 from lincodegen.emit.token_torch import (
     print_torch_function,
@@ -18,7 +17,6 @@ from lincodegen.emit.token_torch_expression import TorchExpressions
 from lincodegen.program.token import cotangent_names, step_program, token_adjoint
 from lincodegen.program.token_heads import head_sources
 from lincodegen.program.token_names import Names
-from lincodegen.resources import templates_dir
 from lincodegen.spec.step import Recurrence
 
 _TAKEN = (
@@ -76,16 +74,8 @@ def recurrent_torch(recurrence: Recurrence) -> str:
     All in the spec's order; constants are floats. Tensors are in the compute dtype, inputs
     ``[B, T, Hx, *shape]``, parameters ``[Hx, *shape]``, states ``[B, H_state, *shape]``.
     """
-    environment = Environment(
-        loader=FileSystemLoader(templates_dir()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the text is Python, not HTML
-    )
-    template = environment.get_template("recurrent_torch.py.jinja")
-    return template.render(asdict(_Builder(recurrence).context())).rstrip() + "\n"
+    context = asdict(_Builder(recurrence).context())
+    return formatted(render("recurrent_torch.py.jinja", context))
 
 
 class _Builder:
@@ -132,7 +122,7 @@ class _Builder:
         calls = self._calls()
         text = step + step_adjoint + "math."
         return RecurrentTorch(
-            title=self.recurrence.title or self.recurrence.name,
+            title=self.recurrence.name,
             imports=torch_imports(f"{text} torch.").rstrip(),
             step=step,
             step_adjoint=step_adjoint,

@@ -65,7 +65,7 @@ def recurrent_triton(recurrence: Recurrence) -> str:
     contexts = {"forward": forward.context(), "backward": backward.context()}
     functions = forward.lines.expressions.functions | backward.lines.expressions.functions
     context = {
-        "title": recurrence.title or recurrence.name,
+        "title": recurrence.name,
         "name": recurrence.name,
         "functions": function_texts(functions),
         **{name: asdict(value) for name, value in contexts.items()},

@@ -131,6 +131,8 @@ class _Lowering:
         name = letter
         if first.op in ("input", "parameter"):
             name = str(first.attr[0])
+        elif first.op == "ref":
+            name = self.group.locals[first.attr[0]]
         base, count = name, 1
         while name in self.taken:
             count += 1

@@ -208,6 +208,12 @@ def _concat(sweep: Sweep, value: int, cotangent: int) -> Contributions:
     return tuple(parts)
 
 
+def _stack(sweep: Sweep, value: int, cotangent: int) -> Contributions:
+    graph = sweep.graph
+    count = len(graph[value].args)
+    return tuple(graph.make("index", cotangent, attr=(i,)) for i in range(count))
+
+
 def _sum(sweep: Sweep, value: int, cotangent: int) -> Contributions:
     graph, axis = sweep.graph, sweep.graph[value].attr[0]
     shape = graph.shape(graph[value].args[0])
@@ -295,6 +301,9 @@ VJPS: dict[str, Rule] = {
     "expand": _inverse("squeeze"),
     "ravel": _inverse("unravel"),
     "concat": _concat,
+    "stack": _stack,
+    # summed to the operand's shape by the sweep
+    "broadcast": lambda sweep, value, cotangent: (cotangent,),
     "sum": _sum,
     "mean": _mean,
     "cumsum": _inverse("rcumsum"),

@@ -70,9 +70,9 @@ class Call:
         value = value.expand(count, *(evaluate(s, self.sizes) for s in shape))
         self.tensors[name] = value.to(self.dtype)[None, None]
 
-    def lift(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors in the compute dtype, with as many heads each."""
-        most = max(x.shape[2] for x in tensors)
+    def lift(self, *tensors: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The tensors in the compute dtype, with as many heads each: those of ``like`` or the most."""
+        most = max(x.shape[2] for x in tensors) if like is None else like.shape[2]
         return tuple(repeat_heads(x.to(self.dtype), most) for x in tensors)
 
     def spread(self, x: Tensor | float, rank: int = 0) -> Tensor:
