@@ -20,7 +20,14 @@ class DerivationError(LincodegenError):
 
 
 class NotChunkable(LincodegenError):
-    """A step, or a group of its states, has no exact chunked form; says which line and why."""
+    """A step, or a group of its states, has no exact chunked form; says which line and why.
+
+    ``reason`` is the message without the line; ``line`` is 0 until the statement is known.
+    """
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        self.reason, self.line = reason, line
+        super().__init__(f"line {line}: {reason}" if line else reason)
 
 
 class ScheduleError(LincodegenError):

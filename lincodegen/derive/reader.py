@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 
@@ -17,11 +19,22 @@ from lincodegen.derive.events import Decay, Event, Group, Rank1, Read
 from lincodegen.derive.intervals import enclose, log_of
 from lincodegen.derive.nodes import is_number, mul, neg, number, split_scalar, split_sign, times
 from lincodegen.errors import NotChunkable
-from lincodegen.spec.step import Node, Place, Recurrence, State
+from lincodegen.spec.step import Assign, Node, Place, Recurrence, State
 
 _STATIC = frozenset(
     {"constant", "size", "number", "mul", "div", "neg", "add", "sub", "pow", "sqrt"}
 )
+
+
+@contextmanager
+def located(place: Place) -> Iterator[None]:
+    """Gives refusals inside the line of a statement, unless they have one."""
+    try:
+        yield
+    except NotChunkable as error:
+        if error.line:
+            raise
+        raise type(error)(error.reason, place.line) from error
 
 
 def resolve(node: Node, recurrence: Recurrence) -> Node:
@@ -73,15 +86,18 @@ class GroupReader:
     def read_updates(self) -> None:
         """Turns every assignment of the state into events."""
         for index, assign in enumerate(self.recurrence.step):
-            if not assign.state or assign.name != self.state.name:
-                continue
-            value = self.affine(assign.value) if self.depends(assign.value) else None
-            if not isinstance(value, Matrix) or value.base is None:
-                raise NotChunkable("the state is overwritten by a value without its past")
-            if value.flipped != self.flipped and len(self.state.shape) == 2:
-                raise WrongSide("the state becomes its own transpose")
-            self._update(value, assign.place)
-            self.held[index] = self._version()
+            if assign.state and assign.name == self.state.name:
+                with located(assign.place):
+                    self._read_update(assign)
+                self.held[index] = self._version()
+
+    def _read_update(self, assign: Assign) -> None:
+        value = self.affine(assign.value) if self.depends(assign.value) else None
+        if not isinstance(value, Matrix) or value.base is None:
+            raise NotChunkable("the state is overwritten by a value without its past")
+        if value.flipped != self.flipped and len(self.state.shape) == 2:
+            raise WrongSide("the state becomes its own transpose")
+        self._update(value, assign.place)
 
     def _version(self) -> Matrix:
         return Matrix(len(self.events), (), (), self.flipped)
@@ -193,7 +209,9 @@ class GroupReader:
             case "ref":
                 index = int(node.attr[0])
                 if index not in self.held:
-                    self.held[index] = self.affine(self.recurrence.step[index].value)
+                    assign = self.recurrence.step[index]
+                    with located(assign.place):
+                        self.held[index] = self.affine(assign.value)
                 return self.held[index]
             case "neg":
                 inner = self.affine(node.args[0])
@@ -373,7 +391,8 @@ class GroupReader:
             assign = self.recurrence.step[int(node.attr[0])]
             if assign.state and assign.name == self.state.name:
                 raise NotChunkable(f"{self.state.name} itself is an output or used elementwise")
-            return self.post(assign.value)
+            with located(assign.place):
+                return self.post(assign.value)
         if node.op in ("matmul", "dot") and not all(self.depends(a) for a in node.args):
             found = self._read(node)
             if found is not None:
@@ -455,6 +474,14 @@ class GroupReader:
             self.reads.append(read)
         index = same[0] if same else len(self.reads) - 1
         return Node("read", (), (self.number, index), node.shape, node.place)
+
+
+def _signed(event: Event, sign: int) -> Event:
+    """The same event with a sign; z = s (c - S^T b) is also (-s) (-c + S^T b)."""
+    if isinstance(event, Decay) or event.b is None or event.sign == sign:
+        return event
+    c = None if event.c is None else neg(event.c)
+    return replace(event, sign=sign, s=neg(event.s or number(1)), c=c)
 
 
 def _plus(a: Node, b: Node) -> Node:

@@ -52,7 +52,7 @@ def _best_side(
         attempts.append(_Attempt(reader, probe))
     if not attempts:
         plain = [e for e in refusals if not isinstance(e, WrongSide)] or refusals
-        raise NotChunkable(f"state {state.name}: {plain[0]}")
+        raise NotChunkable(f"state {state.name}: {plain[0].reason}", plain[0].line)
     return min(attempts, key=lambda a: a.column_reads).reader
 
 
@@ -99,7 +99,8 @@ def _ordered_states(recurrence: Recurrence) -> list[State]:
         ready = [s for s in waiting if needs[s.name] <= {o.name for o in ordered}]
         if not ready:
             names = ", ".join(s.name for s in waiting)
-            raise NotChunkable(f"the states {names} depend on each other")
+            line = next(a.place.line for a in recurrence.step if a.name == waiting[0].name)
+            raise NotChunkable(f"the states {names} depend on each other", line)
         ordered.extend(ready)
         waiting = [s for s in waiting if s not in ready]
     return ordered

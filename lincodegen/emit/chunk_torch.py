@@ -8,6 +8,7 @@ from lincodegen.emit.names import Names
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.program import Program
+from lincodegen.schedule.numerics import log2_bound
 from lincodegen.schedule.phases import Phases, phases
 
 WIDTH = 84
@@ -490,9 +491,11 @@ class _Printer:
         x, y = tile.args[:2]
         to, origin = tile.attr
         self.runtime.add("ChannelSpan")
+        bound = log2_bound(self.program.form.group)
+        tail = "" if bound == float("inf") else f", {bound:.6g}"
         span = (
             f"ChannelSpan({self._clock(to, True)}, {self._clock(origin, True)}, "
-            f"{self._mask(to, origin)}, chunk_size)"
+            f"{self._mask(to, origin)}, chunk_size{tail})"
         )
         a, b = self._value(x, 0), self._value(y, 0)
         if "k" not in tile.axes:

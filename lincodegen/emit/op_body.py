@@ -153,7 +153,7 @@ class OpBody:
         if output.function is None:
             self.parts.setdefault(output.source or "", []).append(cotangent)
         else:
-            self._adjoint_call(output.function, {output.name: cotangent})
+            self._adjoint_call(output.function, {output.name: cotangent}, cotangent)
 
     def _group_adjoint(
         self, group: GroupPlan, saved: str, operands: Sequence[str], d_state: str
@@ -178,10 +178,16 @@ class OpBody:
         args = [saved, *operands, *self._scalars(group), *d_reads, final, "call.chunk_size"]
         self._assign([*targets, d_state], f"{self._module}.backward{group.suffix}", args)
         if group.computed is not None:
-            self._adjoint_call(group.computed, cotangents)
+            like = self._computed(group, group.computed.program.outputs[0].name)
+            self._adjoint_call(group.computed, cotangents, like)
 
-    def _adjoint_call(self, function: TokenFunction, cotangents: dict[str, str]) -> None:
-        """Prints the call of an adjoint and notes the gradients that it gives."""
+    def _adjoint_call(
+        self, function: TokenFunction, cotangents: dict[str, str], like: str
+    ) -> None:
+        """Prints the call of an adjoint and notes the gradients that it gives.
+
+        ``like`` has the heads of the function's results.
+        """
         if function.adjoint is None:
             return
         named = {
@@ -195,6 +201,9 @@ class OpBody:
             targets.append(target)
             self.parts.setdefault(name, []).append(f"reduced({target}, {self.local[name]})")
         args = self._arguments(function.adjoint, named)
+        given = {a.name for a in function.adjoint.inputs}
+        if args[0].startswith("*call.lift(") and not given.issuperset(function.wrt):
+            args[0] = f"{args[0][:-1]}, like={like})"
         self._assign(targets, f"tokens.{function.name}_adjoint", args)
 
     def _gradient(self, name: str) -> str:
@@ -219,8 +228,6 @@ class OpBody:
             else:
                 tensors.append(self.local[argument.name])
         sizes = [f'call.sizes["{name}"]' for name in size_arguments(program)]
-        if cotangents and tensors:
-            tensors.append(f"like={next(iter(cotangents.values()))}")
         lifted = [f"*call.lift({', '.join(tensors)})"] if tensors else []
         return [*lifted, *rest, *sizes]
 

@@ -42,7 +42,8 @@ def gelu(x):
 def tanh(x):
     """The hyperbolic tangent; a series near 0, where the quotient cancels."""
     s = x * x
-    near = x * (1.0 + s * (-0.3333333333 + s * (0.1333333333 + s * (-0.0539682540 + s * 0.0218694885))))
+    rest = s * (0.1333333333 + s * (-0.0539682540 + s * 0.0218694885))
+    near = x * (1.0 + s * (rest - 0.3333333333))
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     return tl.where(tl.abs(x) < 0.25, near, tl.where(x < 0.0, -far, far))

@@ -11,6 +11,7 @@ from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import Kernel, Stored, computed
+from lincodegen.schedule.numerics import factored
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
 WIDTH = 70
@@ -326,21 +327,26 @@ class Body:
         tail = f"{', '.join(clocks)}, {sizes[0]}, {sizes[1]}, {first}"
         if "k" not in tile.axes:
             left, right = (x, y) if x.axes[0] == to.axis else (y, x)
-            self.tools.add("decayed_gram")
-            text = f"decayed_gram({self.value(left)}, {self.value(right)}, {tail})"
+            tool = f"{self._kind()}_gram"
+            self.tools.add(tool)
+            text = f"{tool}({self.value(left)}, {self.value(right)}, {tail})"
             turned = tile.axes[0] != to.axis
             if turned:
                 raise EmitError("a decayed gram is needed in both orientations")
             return f"tl.where({self._mask(to, origin, False)}, {text}, 0.0)"
         weight, values = (x, y) if "k" not in x.axes else (y, x)
         by_row = tile.axes[0] == to.axis
-        tool = "decayed_rows" if by_row else "decayed_columns"
+        tool = f"{self._kind()}_{'rows' if by_row else 'columns'}"
         self.tools.add(tool)
         axes = (tile.axes[0], next(a for a in weight.axes if a != tile.axes[0]))
         p = self.float_value(weight)
         p = p if weight.axes == axes else f"tl.trans({p})"
         masked = f"tl.where({self._mask(to, origin, not by_row)}, {p}, 0.0)"
         return f"{tool}({masked}, {self.value(values)}, {tail})"
+
+    def _kind(self) -> str:
+        """Which tile functions hold for the decays: those for bounded ones, or the general."""
+        return "bounded" if factored(self.program.form.group) else "decayed"
 
     def _running(self, tile: Tile) -> str:
         """Row sums minus column sums, then one reverse running sum over the tokens."""

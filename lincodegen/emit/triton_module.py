@@ -187,7 +187,10 @@ def module_header(tools: frozenset[str]) -> str:
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     lines.append("from lincodegen.runtime.launch import common_dtype, dot_precision, tiles")
     lines.append("from lincodegen.runtime.schedules import splits")
-    if tools:
-        lines.append(f"from lincodegen.runtime.tiles import {', '.join(sorted(tools))}")
+    bounded = sorted(t for t in tools if t.startswith("bounded"))
+    if bounded:
+        lines.append(f"from lincodegen.runtime.bounded import {', '.join(bounded)}")
+    if general := sorted(tools - {*bounded}):
+        lines.append(f"from lincodegen.runtime.tiles import {', '.join(general)}")
     lines += ["", "LOG2_E = tl.constexpr(1.4426950408889634)"]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 LOG2_E = 1.4426950408889634
 SUB_ROWS = 16
+LIMIT = 124.0
 
 
 def to_rows(x: Tensor, chunk_size: int, heads: int, slots: int, dims: int) -> Tensor:
@@ -161,9 +162,18 @@ class ChannelSpan(NamedTuple):
     origin: Clock
     visible: Tensor
     tokens: int
+    bound: float = float("inf")
+    """The least log2 decay of a token, as a magnitude."""
 
     def _blocks(self) -> Blocks:
         return sub_blocks(self.to.whole.shape[-2], self.origin.whole.shape[-2], self.tokens)
+
+    def _factored(self) -> Clock | None:
+        """The middle clock, where both factors around it are finite: one product serves."""
+        if self.bound * (self.tokens / 2 + 1) > LIMIT:
+            return None
+        middle = self.to.whole.shape[-2] // 2
+        return self.to.at((..., slice(middle, middle + 1), slice(None)))
 
     def _reference(self, block: int, size: int) -> Clock:
         own = slice(block * size, (block + 1) * size)
@@ -190,6 +200,9 @@ class ChannelSpan(NamedTuple):
 
     def gram(self, x: Tensor, y: Tensor) -> Tensor:
         """[..., R, C]: sum_k x y decay, 0 where the write is not visible."""
+        if (ref := self._factored()) is not None:
+            product = (x * span(self.to, ref)) @ (y * span(ref, self.origin)).mT
+            return product.masked_fill_(~self.visible, 0.0)
         blocks = self._blocks()
         r, c, n = blocks.rows, blocks.columns, blocks.count
         out = x.new_zeros(*x.shape[:-1], y.shape[-2])
@@ -209,6 +222,9 @@ class ChannelSpan(NamedTuple):
 
     def rows(self, weight: Tensor, y: Tensor) -> Tensor:
         """[..., R, K]: sum over columns of W y decay."""
+        if (ref := self._factored()) is not None:
+            seen = weight.masked_fill(~self.visible, 0.0)
+            return (seen @ (y * span(ref, self.origin))) * span(self.to, ref)
         blocks = self._blocks()
         r, c, n = blocks.rows, blocks.columns, blocks.count
         inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
@@ -224,6 +240,9 @@ class ChannelSpan(NamedTuple):
 
     def columns(self, weight: Tensor, x: Tensor) -> Tensor:
         """[..., C, K]: sum over rows of W x decay."""
+        if (ref := self._factored()) is not None:
+            seen = weight.masked_fill(~self.visible, 0.0)
+            return (seen.mT @ (x * span(self.to, ref))) * span(ref, self.origin)
         blocks = self._blocks()
         r, c, n = blocks.rows, blocks.columns, blocks.count
         inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)

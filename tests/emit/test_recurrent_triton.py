@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from recurrent_cases import SIZES, SPECS, constants_of, expected, tensors_for
-from test_token_torch import EXPRESSIONS
-from token_cases import SIZES as EXPRESSION_SIZES
-from token_cases import imported, lint_problems, spec_of
+from recurrent_cases import SPECS, constants_of, expected, tensors_for
+from token_cases import EXPRESSIONS, imported, lint_problems, spec_of
 from token_cases import tensors_for as tensors_of_expression
 
 from lincodegen.emit.token_recurrent_triton import recurrent_triton

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_cases import (
+    EXPRESSIONS,
     SIZES,
     call,
     imported,
@@ -18,36 +19,6 @@ from token_cases import (
 )
 
 from lincodegen.verify.reference import run
-
-UNARY = (
-    *("exp", "log1p", "sigmoid", "softplus", "silu", "gelu", "tanh", "relu", "elu", "abs", "sign"),
-    *("sqrt", "rsqrt", "log", "cumsum", "softmax", "l2norm", "rmsnorm", "layernorm", "sum"),
-    *("mean", "ravel"),
-)
-EXPRESSIONS = [
-    *(f"{name}(p)" for name in UNARY),
-    *(f"{name}(0.3 - p)" for name in ("sigmoid", "softplus", "silu", "gelu", "relu", "elu", "abs")),
-    *(f"{name}(M)" for name in ("exp", "softmax", "l2norm", "rmsnorm", "layernorm", "sum", "mean")),
-    "M + a[:, None]", "M * c", "c / exp(M)", "s - M", "M - s", "h * a", "u * a", "D * M", "D @ c",
-    "scale * a", "a / scale", "rate ** 2 * a + exp(rate)", "maximum(rate, scale) * a",
-    "where(rate > scale, rate, 0.1) * s", "-a", "a - (b - a)", "a / (b * b + 1)", "-(a + b) * -s",
-    "p**3", "p**2", "p**0.5", "p**-1.5", "s**2", "2**a", "0.7**a", "p**1", "1 / p", "2 ** -s * a",
-    "maximum(a, b)", "minimum(a, b)", "maximum(a, 0.1)", "minimum(0.1, a)", "maximum(a, a)",
-    "where(a > b, a * b, a / p)", "where(s <= 0, a, b)", "where(a == a, 1.5, 0.1)",
-    "where(c > 0, M, 0)", "where(rate > 0.5, a, b)", "where(s != 0, s, a)",
-    "W @ a", "a @ W", "W.T @ a", "M.T @ a", "M @ c", "a @ b", "M.T @ N", "M @ N.T", "W @ W.T @ W",
-    "outer(a, c)", "s * outer(a, c)", "outer(-a, c).T", "dot(a, b)", "diag(a) @ M", "M @ diag(c)",
-    "diag(a) @ b", "a @ diag(b)", "diag(a) + W", "diag(a * b)", "M.T", "M.T.T",
-    "X[0]", "X[1] * X[0]", "X[-1]", "a[0]", "d[-1] * b", "E[1]", "E[0] * E[2] * d", "E[0][1] * a",
-    "y[0:R] * y[R:2 * R]", "y[0:R]", "d[1:3]", "E[1:3]", "X[0:1] * a", "E[0:2][1]",
-    "a[None, :] * c[:, None]", "sum(a[:, None] * M, axis=0)", "sum(M, axis=1)", "mean(M, axis=0)",
-    "cumsum(M)", "ravel(M)", "ravel(outer(a, a))",
-    "concat(a, b)", "concat(M, N)", "concat(ones(1), a, ravel(outer(a, b)))", "concat(u, a)",
-    "concat(f, a, u * 2)", "concat(ones(2), zeros(1)) * s", "a * ones(K) + zeros(K)", "eye(K) @ M",
-    "(eye(K) - outer(a, a)) @ b", "sum(eye(K) * W)", "sum(ones(V, K) @ M)", "dot(a, b) * eye(K)",
-    "log(sigmoid(a))", "log(sigmoid(M)) * s", "exp(-exp(a) * s)", "sum(a) * b", "f * a", "f + f",
-    "a * sum(M * N)", "sum(M @ c * a) * l2norm(a)", "a * K + sum(c) / V", "mean(a) * K / V * c",
-]  # fmt: skip
 
 
 def check(text, folder, name, lint=True, tolerance=1e-11):
