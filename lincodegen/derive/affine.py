@@ -217,3 +217,30 @@ def _as_row(node: Node) -> Node | None:
     if node.op == "expand" and node.attr[0] == 0:
         return node.args[0]
     return node if len(node.shape) == 1 else None
+
+
+def square_parts(node: Node) -> list[tuple[str, Node, Node]]:
+    """A square matrix as scalars times the identity, diagonals and outer products."""
+    one = number(1)
+    match node.op:
+        case "eye":
+            return [("scalar", one, one)]
+        case "diag":
+            return [("diag", node.args[0], one)]
+        case "neg":
+            return [(k, neg(x), y) for k, x, y in square_parts(node.args[0])]
+        case "add" | "sub":
+            right = square_parts(node.args[1])
+            if node.op == "sub":
+                right = [(k, neg(x), y) for k, x, y in right]
+            return square_parts(node.args[0]) + right
+        case "transpose":
+            flip = [
+                (k, y, x) if k == "outer" else (k, x, y) for k, x, y in square_parts(node.args[0])
+            ]
+            return flip
+        case "mul":
+            for s, m in (node.args, node.args[::-1]):
+                if not s.shape and m.shape == node.shape:
+                    return [(k, times(s, x), y) for k, x, y in square_parts(m)]
+    return [("outer", a, c) for a, c in rank1_terms(node)]

@@ -89,6 +89,16 @@ step: |
   S = outer(k, v)
   last = base
 """,
+    "functions": """name: probe
+inputs: {a: {shape: [K]}, b: {shape: [K]}, M: {shape: [K, V]}}
+state: {S: {shape: [2 * K]}}
+step: |
+  p = softmax(tanh(a)) + log1p(softplus(b)) + elu(gelu(a)) * silu(sign(b))
+  w = where(p > 0.5, p**3 + p**0.7, log(sigmoid(b)))
+  S = concat(w, S[0:K]) + cumsum(S)
+  z = outer(S[K:2 * K], ones(V)) + eye(K) @ M @ M.T @ M
+  o = maximum(ravel(z), 0.1)
+""",
 }
 SIZES = {"K": 5, "V": 3, "D": 4}
 
