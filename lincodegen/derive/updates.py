@@ -61,9 +61,12 @@ class UpdateReader:
         self._posted: dict[Node, Node] = {}
 
     def group(self) -> Group:
-        """The group as far as it was read."""
+        """The group as far as it was read; all its events erase with one sign."""
         names = tuple(assign.name for assign in self.recurrence.step)
-        return Group(self.state, self.flipped, tuple(self.events), tuple(self.reads), names)
+        solved = [e for e in self.events if isinstance(e, Rank1) and e.b is not None]
+        first = next((e for e in solved if e.c is not None), solved[0] if solved else None)
+        events = tuple(_signed(e, first.sign if first else 1) for e in self.events)
+        return Group(self.state, self.flipped, events, tuple(self.reads), names)
 
     # -- dependence ------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ def _problem(node: ast.AST) -> str:
             return "" if fine else f"an import from {module or 'a parent package'}"
         case ast.Name(id=name) if name in _FORBIDDEN or _dunder(name):
             return f"the name {name}"
+        case ast.Attribute(value=ast.Name(id="tl"), attr="load"):
+            return ""
         case ast.Attribute(attr=name) if _dunder(name) or name in {"load", "save", "hub"}:
             return f"the attribute {name}"
         case ast.Global() | ast.Nonlocal() | ast.Await() | ast.AsyncFunctionDef():

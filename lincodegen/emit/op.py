@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 
-
-
 from lincodegen.derive.events import Timeline
 from lincodegen.emit.checked import check_python
 from lincodegen.emit.chunk_torch import TorchFunctions, print_torch
@@ -28,12 +26,14 @@ from lincodegen.emit.op_context import (
 )
 from lincodegen.emit.op_plan import OpPlan, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
-from lincodegen.emit.templates import render
+from lincodegen.emit.templates import formatted, render
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
 from lincodegen.emit.token_torch import print_torch_function, torch_imports
+from lincodegen.emit.triton_module import module_header, print_triton
 from lincodegen.program.program import Program
 from lincodegen.program.token import step_program
 from lincodegen.resources import templates_dir
+from lincodegen.schedule.kernels import schedule
 from lincodegen.spec.serialize import to_json
 from lincodegen.spec.step import Recurrence
 from lincodegen.version import VERSION
@@ -56,15 +56,13 @@ class Package:
         return "\n".join(parts)
 
 
-def emit_chunked(
-    timeline: Timeline, programs: Sequence[Program], derivation: str
-) -> Package:
+def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: str) -> Package:
     """The package of a recurrence whose every group has a chunked form."""
     recurrence = _local(timeline.recurrence)
     plan = plan_op(timeline, programs)
     header, digest = _header(recurrence), package_digest(recurrence)
     functions = [print_torch(p, g.suffix) for p, g in zip(programs, plan.groups, strict=True)]
-    body = OpBody(plan)
+    body = OpBody(plan, has_kernels=True)
     dependencies = plan.dependencies()
     chunk_size = _chunk_size(programs)
     parts = OpParts(
@@ -72,12 +70,13 @@ def emit_chunked(
         forward=body.forward(),
         backward=body.backward(),
         solved=dependencies,
-        modules=("chunk", "tokens"),
+        modules=("chunk", "kernels", "tokens"),
         chunk_size=chunk_size,
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
         "chunk.py": _chunk_text(recurrence, header, functions),
+        "kernels.py": _kernels_text(recurrence, header, plan, programs),
         "tokens.py": _tokens_text(recurrence, header, plan),
         "derivation.md": derivation,
         "manifest.json": manifest_text(recurrence, digest, tier=1, reason="", plan=plan),
@@ -90,7 +89,6 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
     recurrence = _local(recurrence)
     header, digest = _header(recurrence), package_digest(recurrence)
     forward, backward = recurrent_body(recurrence)
-    everything = [t.name for t in (*recurrence.inputs, *recurrence.parameters)]
     parts = OpParts(
         header=header,
         forward=forward,
@@ -158,15 +156,26 @@ def _module(context: ModuleText) -> str:
     return render("functions.py.jinja", asdict(context))
 
 
-def _chunk_text(
-    recurrence: Recurrence, header: str, functions: Sequence[TorchFunctions]
-) -> str:
+def _chunk_text(recurrence: Recurrence, header: str, functions: Sequence[TorchFunctions]) -> str:
     texts = [text.rstrip() for f in functions for text in (f.forward, f.backward)]
     runtime = sorted({name for f in functions for name in f.runtime})
     imports = "import torch\n\n" if any("torch." in text for text in texts) else ""
     imports += wrapped_import("from lincodegen.runtime.chunks import ", runtime)
     line = f"{recurrence.name}: the chunked form in PyTorch, all chunks at once."
     return _module(ModuleText(header, line, imports, tuple(texts)))
+
+
+def _kernels_text(
+    recurrence: Recurrence, header: str, plan: OpPlan, programs: Sequence[Program]
+) -> str:
+    """The Triton kernels and launchers of every group."""
+    groups = [
+        print_triton(schedule(p), recurrence.name, g.suffix)
+        for p, g in zip(programs, plan.groups, strict=True)
+    ]
+    tools = frozenset(tool for g in groups for tool in g.tools)
+    line = f'"""{recurrence.name}: the chunked form in Triton."""'
+    return formatted("\n".join([header, line, "", module_header(tools), *(g.text for g in groups)]))
 
 
 def _tokens_text(recurrence: Recurrence, header: str, plan: OpPlan | None) -> str:

@@ -183,8 +183,12 @@ class Evaluator:
                 return self.reads((int(node.attr[0]), int(node.attr[1])))
             case "number" if float(name) == int(float(name)):
                 return self.ring.element(int(float(name)))
-            case "number" | "size":
-                return self.ring.constant(self.ring.unknown(f"{node.op} {name}"))
+            case "number":
+                # a rewrite may have turned a sign: -x is the opposite of x, whatever x is
+                found = self.ring.constant(self.ring.unknown(f"number {abs(float(name))}"))
+                return -found if float(name) < 0 else found
+            case "size":
+                return self.ring.constant(self.ring.unknown(f"size {name}"))
         return self._constant(node)
 
     def _constant(self, node: Node) -> Array:

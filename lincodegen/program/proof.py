@@ -86,7 +86,7 @@ def prove(timeline: Timeline, programs: tuple[Program, ...]) -> Proof:
         how = f"zero polynomial at {tokens} tokens"
         claims += _claims(timeline, programs, _Size(symbolic, sizes, tokens), how)
     for prime in PRIMES:
-        for seed in range(POINTS // 5):
+        for seed in range(POINTS):
             size = _Size(Residues(prime, seed + 1), _sizes(timeline, 3), 3)
             claims += _claims(timeline, programs, size, "random points modulo two primes")
     return Proof(tuple(claims))

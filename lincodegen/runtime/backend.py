@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import torch
 
@@ -42,9 +43,22 @@ def chosen_backend(device: torch.device, dtype: torch.dtype, has_kernels: bool) 
         return "torch"
     forced = _forced.get()
     if forced is not None:
+        _interpreted()
         return forced
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return "triton" if (device.type == "cuda" or interpreted) and _has_triton() else "torch"
+    if device.type != "cuda" and not _interpreted():
+        return "torch"
+    return "triton" if _has_triton() else "torch"
+
+
+@cache
+def _interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, which is mended on the way."""
+    if os.environ.get("TRITON_INTERPRET") != "1" or not _has_triton():
+        return False
+    from lincodegen.testing import install_interpreter_fixes  # noqa: PLC0415  (imports triton)
+
+    install_interpreter_fixes()
+    return True
 
 
 def _has_triton() -> bool:

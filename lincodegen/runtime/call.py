@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 States: TypeAlias = Tensor | Sequence[Tensor | None] | None
 
 
+LEAST_CHUNK = 16
+"""A dot of a kernel takes no fewer rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """Arguments of a call and what was read off them.
@@ -48,7 +52,9 @@ class Call:
     @property
     def chunk_size(self) -> int:
         """Tokens a chunk: the op's number, fewer for a shorter sequence."""
-        return min(self.signature.chunk_size, 1 << max(0, self.length - 1).bit_length())
+        least = LEAST_CHUNK if self.backend == "triton" else 1
+        fitting = 1 << max(0, self.length - 1).bit_length()
+        return min(self.signature.chunk_size, max(least, fitting))
 
     @property
     def empty(self) -> bool:

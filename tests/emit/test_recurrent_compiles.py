@@ -11,11 +11,11 @@ from lincodegen.emit.token_recurrent_triton import recurrent_triton
 from lincodegen.spec.loader import load
 from lincodegen.targets import load_target
 
-SIZE = 64
+SIZE = 16
 
 
 def jobs_of(name: str, text: str, folder: Path, chunk: int) -> list[CompileJob]:
-    """One job a kernel of a module; dimensions are 64, all heads 4."""
+    """One job a kernel of a module; dimensions are 16, all heads 4."""
     path = folder / f"{name}.py"
     path.write_text(text)
     jobs = []
