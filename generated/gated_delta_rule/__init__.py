@@ -11,7 +11,7 @@ from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-from . import chunk, tokens
+from . import chunk, kernels, tokens
 
 _SIGNATURE = Signature(
     "gated_delta_rule",
@@ -26,6 +26,7 @@ _SIGNATURE = Signature(
     states=(State("S", ("K", "V"), ("k", "v", "g", "beta"), ("q", "k", "v", "g", "beta")),),
     outputs=(Output("o", ("V",), ("q", "k", "v", "g", "beta")),),
     chunk_size=64,
+    has_kernels=True,
 )
 
 
@@ -33,7 +34,8 @@ def _forward(
     call: Call, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
-    o, S, saved = chunk.forward(k, v, beta, q, g, S, scale, call.chunk_size)
+    form = kernels if call.backend == "triton" else chunk
+    o, S, saved = form.forward(k, v, beta, q, g, S, scale, call.chunk_size)
     return (o,), (S,), (saved,)
 
 
@@ -50,8 +52,9 @@ def _backward(
     dS: Tensor,
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
+    form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    dk, dv, dbeta, dq, dg, dS = chunk.backward(
+    dk, dv, dbeta, dq, dg, dS = form.backward(
         saved, k, v, beta, q, g, scale, do, dS, call.chunk_size
     )
     return (

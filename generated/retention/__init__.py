@@ -11,7 +11,7 @@ from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-from . import chunk, tokens
+from . import chunk, kernels, tokens
 
 _SIGNATURE = Signature(
     "retention",
@@ -24,6 +24,7 @@ _SIGNATURE = Signature(
     states=(State("S", ("K", "V"), ("k", "v", "g"), ("q", "k", "v", "g")),),
     outputs=(Output("o", ("V",), ("q", "k", "v", "g")),),
     chunk_size=64,
+    has_kernels=True,
 )
 
 
@@ -31,7 +32,8 @@ def _forward(
     call: Call, q: Tensor, k: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
-    o, S, saved = chunk.forward(v, q, k, call.spread(g), S, scale, call.chunk_size)
+    form = kernels if call.backend == "triton" else chunk
+    o, S, saved = form.forward(v, q, k, call.spread(g), S, scale, call.chunk_size)
     return (o,), (S,), (saved,)
 
 
@@ -47,8 +49,9 @@ def _backward(
     dS: Tensor,
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
+    form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    dv, dq, dk, dg, dS = chunk.backward(
+    dv, dq, dk, dg, dS = form.backward(
         saved, v, q, k, call.spread(g), scale, do, dS, call.chunk_size
     )
     return (reduced(dq, q), reduced(dk, k), reduced(dv, v), reduced(dg, g)), (dS,)

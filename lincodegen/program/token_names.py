@@ -17,6 +17,9 @@ from lincodegen.spec.step import Node
 
 VIEWS = frozenset(("expand", "squeeze", "transpose", "index", "broadcast", "neg"))
 LONGEST = 20
+"""Letters of a name that is put together from operands' names."""
+LARGEST = 40
+"""Operations of an expression without a name."""
 _BINARY = {
     "add": "{0}_plus_{1}",
     "sub": "{0}_minus_{1}",
@@ -104,8 +107,11 @@ def name_values(
         if wish not in names.taken and _deserves_name(graph, value, True):
             chosen[value] = names.free(wish)
     leaves: dict[int, Node] = {}
+    weight: dict[int, int] = {}
     for value in sorted(reached):
-        wanted = value in results or value in hints or uses[value] > 1
+        weight[value] = 1 + sum(weight[arg] for arg in graph[value].args if arg not in chosen)
+        large = weight[value] > LARGEST
+        wanted = value in results or value in hints or uses[value] > 1 or large
         if not wanted or not _deserves_name(graph, value, value in results):
             continue
         if value not in chosen:

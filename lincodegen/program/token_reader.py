@@ -26,8 +26,35 @@ class StepReader:
         self._names = _statement_names(recurrence)
 
     def read(self, root: Node) -> int:
-        """The value of an expression."""
-        for node in root.walk():
+        """The value of an expression, after those of the statements it needs, in their order."""
+        needed, todo = set[int](), [root]
+        while todo:
+            for node in self._order(todo.pop()):
+                index = int(str(node.attr[0])) if node.op == "ref" else None
+                if index is not None and index not in needed | self._statements.keys():
+                    needed.add(index)
+                    todo.append(self._recurrence.step[index].value)
+        for index in sorted(needed):
+            self._read_statement(index)
+        return self._read_nodes(root)
+
+    def _order(self, root: Node) -> list[Node]:
+        """The nodes of an expression, operands first, without what lies below a cut."""
+        if not self._cut:
+            return list(root.walk())
+        order: list[Node] = []
+        stack = [(root, False)]
+        while stack:
+            node, done = stack.pop()
+            if done or node in self._cut:
+                order.append(node)
+            else:
+                stack.append((node, True))
+                stack.extend((arg, False) for arg in reversed(node.args))
+        return order
+
+    def _read_nodes(self, root: Node) -> int:
+        for node in self._order(root):
             if id(node) not in self._nodes:
                 self._nodes[id(node)] = self._read_one(node)
         return self._nodes[id(root)]
@@ -36,7 +63,7 @@ class StepReader:
         if node in self._cut:
             return self.graph.leaf("input", (self._cut[node],), node.shape)
         if node.op == "ref":
-            return self._statement(int(str(node.attr[0])))
+            return self._statements[int(str(node.attr[0]))]
         if not node.args and node.op not in {"ones", "zeros", "eye"}:
             return self.graph.leaf(node.op, node.attr, node.shape)
         args = [self._nodes[id(arg)] for arg in node.args]
@@ -45,13 +72,11 @@ class StepReader:
             attr = (_from_the_front(node),)
         return self.graph.make(node.op, *args, attr=attr, shape=node.shape)
 
-    def _statement(self, index: int) -> int:
-        if index not in self._statements:
-            value = self.read(self._recurrence.step[index].value)
-            self._statements[index] = value
-            if self.graph[value].args:
-                self.hints.setdefault(value, self._names[index])
-        return self._statements[index]
+    def _read_statement(self, index: int) -> None:
+        value = self._read_nodes(self._recurrence.step[index].value)
+        self._statements[index] = value
+        if self.graph[value].args:
+            self.hints.setdefault(value, self._names[index])
 
 
 def _from_the_front(node: Node) -> int:

@@ -94,13 +94,12 @@ def test_rows_of_a_gradient_are_put_together():
 
 
 def test_gradient_of_what_no_output_reads_is_zero():
-    recurrence = load(GATED)
-    gate = dict(recurrence.outputs)["gate"]
-    both = token_program(recurrence, [("gate", gate), ("q", recurrence.outputs[0][1])])
-    adjoint = token_adjoint(token_program(recurrence, [("gate", gate)]), ["x"])
-    assert operations(adjoint).count("zeros_like") == 0
-    names = [a.name for a in both.inputs if a.kind is not Kind.CONSTANT]
-    assert [o.name for o in token_adjoint(both, names).outputs] == [f"d{n}" for n in names]
+    sign = load(GATED.replace("gate = sigmoid(x)", "gate = sign(x)"))
+    program = token_program(sign, [("gate", dict(sign.outputs)["gate"])])
+    (output,) = token_adjoint(program, ["x"]).outputs
+    assert output.name == "dx"
+    (statement,) = token_adjoint(program, ["x"]).statements
+    assert statement.value.op == "zeros_like"
 
 
 def test_differentiating_by_a_stranger_is_an_error():
@@ -109,7 +108,7 @@ def test_differentiating_by_a_stranger_is_an_error():
 
 
 def test_log_of_a_sigmoid_and_minus_softplus_are_log_sigmoid():
-    text = GATED.replace("-exp(rate) * softplus(x)", "log(sigmoid(x)) - softplus(-x) + 0 * rate")
+    text = GATED.replace("-exp(rate) * softplus(x)", "log(sigmoid(x)) - softplus(-rate)")
     program = prologue(text)
     assert operations(program).count("logsigmoid") == 2
     assert not {"log", "sigmoid", "softplus"}.intersection(operations(program))
@@ -135,7 +134,7 @@ def test_every_statement_and_argument_is_used(seed):
     wrt = [a.name for a in step.inputs if a.kind is not Kind.CONSTANT]
     for program in (step, token_adjoint(step, wrt)):
         values = [*(s.value for s in program.statements), *(o.value for o in program.outputs)]
-        read = {node.attr[0] for value in values for node in value.walk() if not node.args}
+        read = {node.attr[0] for value in values for node in value.walk() if node.attr}
         assert {s.name for s in program.statements} <= read
         assert {a.name for a in program.inputs} <= read
 
