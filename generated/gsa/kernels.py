@@ -543,7 +543,8 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, k.device):
         config = tiles("states", "fwd", "v", None, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
@@ -635,7 +636,8 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -1297,7 +1299,8 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     config = tiles("prep", "fwd", None, "k", K=K, V=V)
     Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     gsa_Sv_prep_fwd_kernel[(NT * B * H,)](
@@ -1412,7 +1415,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](

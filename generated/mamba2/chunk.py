@@ -17,19 +17,19 @@ from lincodegen.runtime.chunks import (
 )
 
 
-def forward(x, dt, C, B, g, state, chunk_size):
+def forward(x, dt, C, B_rows, g, state, chunk_size):
     """Outputs of all reads, final state, and what the backward needs."""
     batch, heads = state.shape[:2]
     length = x.shape[1]
     x = to_rows(x, chunk_size, heads, 1, 1)
     dt = to_rows(dt, chunk_size, heads, 1, 0)
     C = to_rows(C, chunk_size, heads, 1, 1)
-    B = to_rows(B, chunk_size, heads, 1, 1)
+    B_rows = to_rows(B_rows, chunk_size, heads, 1, 1)
     g = to_rows(g, chunk_size, heads, 1, 0)
     clock_t0 = row_clock((g,), (1,), -1)
     visible_t0w = visibility(chunk_size, (2,), (1,), x)
     clock_end = end_clock((g,), -1)
-    C_B = C @ B.mT
+    C_B = C @ B_rows.mT
     decay_t0w = pair_span(clock_t0, clock_t0, visible_t0w)
     P_t0w = C_B * decay_t0w
     dot_t0v = (dt[..., None, :] * P_t0w) @ x
@@ -37,7 +37,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
     decay = span(clock_end, None)[..., 0]
     decay_w = span(clock_end, clock_t0)
     Z_w = dt[..., None] * x
-    dot_kv = B.mT @ (decay_w[..., None] * Z_w)
+    dot_kv = B_rows.mT @ (decay_w[..., None] * Z_w)
     S = state.flatten(0, 1)
     S_0_chunks = []
     for i in range(x.shape[0]):
@@ -49,7 +49,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
     return from_rows(O_t0, batch, length, 1), S.unflatten(0, (batch, heads)), (S_0,)
 
 
-def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
+def backward(saved, x, dt, C, B_rows, g, d_out0, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     batch, heads = d_state.shape[:2]
     length = x.shape[1]
@@ -57,7 +57,7 @@ def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
     x = to_rows(x, chunk_size, heads, 1, 1)
     dt = to_rows(dt, chunk_size, heads, 1, 0)
     C = to_rows(C, chunk_size, heads, 1, 1)
-    B = to_rows(B, chunk_size, heads, 1, 1)
+    B_rows = to_rows(B_rows, chunk_size, heads, 1, 1)
     g = to_rows(g, chunk_size, heads, 1, 0)
     d_out0 = to_rows(d_out0, chunk_size, heads, 1, 1)
     clock_end = end_clock((g,), -1)
@@ -67,7 +67,7 @@ def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
     decay = span(clock_end, None)[..., 0]
     x_dO = d_out0 @ x.mT
     dP_t0w = dt[..., None, :] * x_dO
-    C_B = C @ B.mT
+    C_B = C @ B_rows.mT
     decay_t0w = pair_span(clock_w, clock_w, visible_t0w)
     product_t0w = dP_t0w * C_B * decay_t0w
     total_w = product_t0w.sum(-2)
@@ -77,7 +77,7 @@ def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
     P_t0w = C_B * decay_t0w
     dO_P = P_t0w.mT @ d_out0
     product_t0w_2 = dP_t0w * decay_t0w
-    dot_t0k = product_t0w_2 @ B
+    dot_t0k = product_t0w_2 @ B_rows
     dC = decay_t0[..., None] * dO_h + dot_t0k
     dot_wk = product_t0w_2.mT @ C
     dot_kv = C.mT @ (d_out0 * decay_t0[..., None])
@@ -89,7 +89,7 @@ def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
     dS_end = torch.stack(dS_end_chunks[::-1])
     x_dh = x @ dS_end.mT
     product_wk = dt[..., None] * x_dh
-    product_w = (B * product_wk).sum(-1) * decay_w
+    product_w = (B_rows * product_wk).sum(-1) * decay_w
     total = product_w.sum(-1)
     dg = running_sum(
         (
@@ -101,16 +101,16 @@ def backward(saved, x, dt, C, B, g, d_out0, d_state, chunk_size):
         chunk_size,
         False,
     )
-    dh_B = B @ dS_end
+    dh_B = B_rows @ dS_end
     dZ_w = dh_B * decay_w[..., None] + dO_P
     dx = dZ_w * dt[..., None]
     ddt = (dZ_w * x).sum(-1)
-    dB = decay_w[..., None] * product_wk + dot_wk
+    dB_rows = decay_w[..., None] * product_wk + dot_wk
     return (
         from_rows(dx, batch, length, 1),
         from_rows(ddt, batch, length, 1),
         from_rows(dC, batch, length, 1),
-        from_rows(dB, batch, length, 1),
+        from_rows(dB_rows, batch, length, 1),
         from_rows(dg, batch, length, 1),
         dS.unflatten(0, (batch, heads)),
     )

@@ -14,7 +14,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 @triton.jit(do_not_specialize=["T"])
 def mamba2_scan_fwd_kernel(
     C,
-    B,
+    B_rows,
     dt,
     x,
     g,
@@ -26,7 +26,7 @@ def mamba2_scan_fwd_kernel(
     H_x: tl.constexpr,
     H_dt: tl.constexpr,
     H_C: tl.constexpr,
-    H_B: tl.constexpr,
+    H_B_rows: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -56,15 +56,17 @@ def mamba2_scan_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-        row_B = (i_b * T + o_t) * H_B + i_h // (H // H_B)
+        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
         row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
         row = (i_b * T + o_t) * H + i_h
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_B = tl.load(
-            B + row_B[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
         )
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         b_x = tl.load(
@@ -78,13 +80,13 @@ def mamba2_scan_fwd_kernel(
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        # C B: [BT, BT]
-        b_C_B = tl.dot(b_C, tl.trans(b_B), input_precision=PRECISION)
+        # C B_rows: [BT, BT]
+        b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
         # E(t0.read, w.write): [BT, BT]
         b_decay_t0w = tl.where(
             m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
-        # P_t0w = C B * E(t0.read, w.write): [BT, BT]
+        # P_t0w = C B_rows * E(t0.read, w.write): [BT, BT]
         b_P = b_C_B * b_decay_t0w
         # x dt * P_t0w: [BT, BV]
         b_dot_t0v = tl.dot((b_dt[None, :] * b_P).to(dtype), b_x, input_precision=PRECISION)
@@ -98,9 +100,9 @@ def mamba2_scan_fwd_kernel(
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
         # Z_w = dt * x: [BT, BV]
         b_Z = b_dt[:, None] * b_x.to(tl.float32)
-        # B E(end, w.write) * Z_w: [BK, BV]
+        # B_rows E(end, w.write) * Z_w: [BK, BV]
         b_dot_kv = tl.dot(
-            tl.trans(b_B),
+            tl.trans(b_B_rows),
             (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
             input_precision=PRECISION,
         )
@@ -121,7 +123,7 @@ def mamba2_scan_fwd_kernel(
 def mamba2_states_fwd_kernel(
     dt,
     x,
-    B,
+    B_rows,
     g,
     h0,
     ht,
@@ -130,7 +132,7 @@ def mamba2_states_fwd_kernel(
     H: tl.constexpr,
     H_x: tl.constexpr,
     H_dt: tl.constexpr,
-    H_B: tl.constexpr,
+    H_B_rows: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -160,13 +162,15 @@ def mamba2_states_fwd_kernel(
         m_t = o_t < T
         row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-        row_B = (i_b * T + o_t) * H_B + i_h // (H // H_B)
+        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_B = tl.load(
-            B + row_B[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
         )
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -186,9 +190,9 @@ def mamba2_states_fwd_kernel(
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
         # Z_w = dt * x: [BT, BV]
         b_Z = b_dt[:, None] * b_x.to(tl.float32)
-        # B E(end, w.write) * Z_w: [BK, BV]
+        # B_rows E(end, w.write) * Z_w: [BK, BV]
         b_dot_kv = tl.dot(
-            tl.trans(b_B),
+            tl.trans(b_B_rows),
             (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
             input_precision=PRECISION,
         )
@@ -202,7 +206,7 @@ def mamba2_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def mamba2_scan_bwd_kernel(
-    B,
+    B_rows,
     C,
     do,
     dt,
@@ -215,7 +219,7 @@ def mamba2_scan_bwd_kernel(
     H: tl.constexpr,
     H_dt: tl.constexpr,
     H_C: tl.constexpr,
-    H_B: tl.constexpr,
+    H_B_rows: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -228,7 +232,7 @@ def mamba2_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = B.dtype.element_ty
+    dtype = B_rows.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -244,12 +248,14 @@ def mamba2_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_B = (i_b * T + o_t) * H_B + i_h // (H // H_B)
+        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
         row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
         row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
         row = (i_b * T + o_t) * H + i_h
-        b_B = tl.load(
-            B + row_B[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
         )
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -272,15 +278,15 @@ def mamba2_scan_bwd_kernel(
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # dS_end B: [BT, BV]
-        b_dh_B = tl.dot(b_B, b_dh.to(dtype), input_precision=PRECISION)
-        # C B: [BT, BT]
-        b_C_B = tl.dot(b_B, tl.trans(b_C), input_precision=PRECISION)
+        # dS_end B_rows: [BT, BV]
+        b_dh_B = tl.dot(b_B_rows, b_dh.to(dtype), input_precision=PRECISION)
+        # C B_rows: [BT, BT]
+        b_C_B = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
         # E(t0.read, w.write): [BT, BT]
         b_decay_wt0 = tl.where(
             m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
-        # P_t0wT = C B * E(t0.read, w.write): [BT, BT]
+        # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
         b_PT = b_C_B * b_decay_wt0
         # P_t0wT dO_t0: [BT, BV]
         b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
@@ -314,7 +320,7 @@ def mamba2_gradient_bwd_kernel(
     x,
     dh,
     dt,
-    B,
+    B_rows,
     h,
     do,
     C,
@@ -322,14 +328,14 @@ def mamba2_gradient_bwd_kernel(
     dg,
     ddt,
     dC,
-    dB,
+    dB_rows,
     T,
     NBH,
     H: tl.constexpr,
     H_x: tl.constexpr,
     H_dt: tl.constexpr,
     H_C: tl.constexpr,
-    H_B: tl.constexpr,
+    H_B_rows: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -353,12 +359,12 @@ def mamba2_gradient_bwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-    row_B = (i_b * T + o_t) * H_B + i_h // (H // H_B)
+    row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
     row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
-    b_B = tl.load(
-        B + row_B[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_B_rows = tl.load(
+        B_rows + row_B_rows[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_C = tl.load(
         C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -377,13 +383,13 @@ def mamba2_gradient_bwd_kernel(
     b_product = 0.0
     b_x_dO = tl.zeros([BT, BT], dtype=tl.float32)
     b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
-    # C B: [BT, BT]
-    b_C_B_2 = tl.dot(b_B, tl.trans(b_C), input_precision=PRECISION)
+    # C B_rows: [BT, BT]
+    b_C_B_2 = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
     # E(t0.read, w.write): [BT, BT]
     b_decay_wt0 = tl.where(
         m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
     )
-    # P_t0wT = C B * E(t0.read, w.write): [BT, BT]
+    # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
     b_PT = b_C_B_2 * b_decay_wt0
     b_ddt = tl.zeros([BT], dtype=tl.float32)
     b_x_dO_2 = tl.zeros([BT, BT], dtype=tl.float32)
@@ -414,8 +420,8 @@ def mamba2_gradient_bwd_kernel(
         b_x_dO += tl.dot(b_do, tl.trans(b_x), input_precision=PRECISION)
         # dO_t0 S_0: [BT, BK]
         b_dO_h += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dS_end B: [BT, BV]
-        b_dh_B = tl.dot(b_B, b_dh, input_precision=PRECISION)
+        # dS_end B_rows: [BT, BV]
+        b_dh_B = tl.dot(b_B_rows, b_dh, input_precision=PRECISION)
         # P_t0wT dO_t0: [BT, BV]
         b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_w = ein_w * E(end, w.write) + P_t0wT dO_t0: [BT, BV]
@@ -426,8 +432,8 @@ def mamba2_gradient_bwd_kernel(
         b_x_dO_2 += tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
     row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
     b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-    # C B: [BT, BT]
-    b_C_B = tl.dot(b_C, tl.trans(b_B), input_precision=PRECISION)
+    # C B_rows: [BT, BT]
+    b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
     # E(t0.read, w.write): [BT, BT]
     b_decay_t0w = tl.where(
         m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
@@ -436,8 +442,8 @@ def mamba2_gradient_bwd_kernel(
     b_decay_t0 = tl.exp2(b_W + b_G)
     # dt * x dS_end: [BT, BK]
     b_product_wk = b_dt[:, None] * b_x_dh
-    # B * ein_w * E(end, w.write): [BT]
-    b_product_w = tl.sum(b_B.to(tl.float32) * b_product_wk, 1) * b_decay_w
+    # B_rows * ein_w * E(end, w.write): [BT]
+    b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_product_wk, 1) * b_decay_w
     # sum ein_w * E(end, w.write)
     b_total = tl.sum(b_product_w, 0)
     # sum ein_w + ein_ * E(end, start)
@@ -458,9 +464,9 @@ def mamba2_gradient_bwd_kernel(
     b_dg = tl.cumsum(-b_sum_w + b_sum_t0, 0, reverse=True) + b_sum
     # E(t0.read, start) * dO_t0 S_0: [BT, BK]
     b_product_t0k = b_decay_t0[:, None] * b_dO_h
-    # dP_t0w * E(t0.read, w.write) B: [BT, BK]
-    b_dot_t0k = tl.dot((b_dP * b_decay_t0w).to(dtype), b_B, input_precision=PRECISION)
-    # dC = E(t0.read, start) * ein_t0 + ein_t0w B: [BT, BK]
+    # dP_t0w * E(t0.read, w.write) B_rows: [BT, BK]
+    b_dot_t0k = tl.dot((b_dP * b_decay_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
+    # dC = E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
     b_dC = b_product_t0k + b_dot_t0k
     # E(end, w.write) * dt * ein_w: [BT, BK]
     b_product_wk_2 = b_decay_w[:, None] * b_product_wk
@@ -468,8 +474,8 @@ def mamba2_gradient_bwd_kernel(
     b_dPT = b_dt[:, None] * b_x_dO_2
     # dP_t0wT * E(t0.read, w.write) C: [BT, BK]
     b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_C, input_precision=PRECISION)
-    # dB = E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
-    b_dB = b_product_wk_2 + b_dot_wk
+    # dB_rows = E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
+    b_dB_rows = b_product_wk_2 + b_dot_wk
     tl.store(dg + i_k.to(tl.int64) * (NBH * T) + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(ddt + i_k.to(tl.int64) * (NBH * T) + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
     tl.store(
@@ -478,8 +484,8 @@ def mamba2_gradient_bwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dB + row[:, None] * K + o_k[None, :],
-        b_dB.to(dB.dtype.element_ty),
+        dB_rows + row[:, None] * K + o_k[None, :],
+        b_dB_rows.to(dB_rows.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 
@@ -487,7 +493,7 @@ def mamba2_gradient_bwd_kernel(
 @triton.jit(do_not_specialize=["T"])
 def mamba2_output_fwd_kernel(
     C,
-    B,
+    B_rows,
     dt,
     x,
     h,
@@ -498,7 +504,7 @@ def mamba2_output_fwd_kernel(
     H_x: tl.constexpr,
     H_dt: tl.constexpr,
     H_C: tl.constexpr,
-    H_B: tl.constexpr,
+    H_B_rows: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -523,7 +529,7 @@ def mamba2_output_fwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-    row_B = (i_b * T + o_t) * H_B + i_h // (H // H_B)
+    row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
     row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
     row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
     i_n = i_bh.to(tl.int64) * NT + i_t
@@ -531,8 +537,8 @@ def mamba2_output_fwd_kernel(
     b_C = tl.load(
         C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    b_B = tl.load(
-        B + row_B[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_B_rows = tl.load(
+        B_rows + row_B_rows[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
     b_x = tl.load(
@@ -549,13 +555,13 @@ def mamba2_output_fwd_kernel(
     b_g_whole = tl.floor(b_g + 0.5)
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
-    # C B: [BT, BT]
-    b_C_B = tl.dot(b_C, tl.trans(b_B), input_precision=PRECISION)
+    # C B_rows: [BT, BT]
+    b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
     # E(t0.read, w.write): [BT, BT]
     b_decay_t0w = tl.where(
         m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
     )
-    # P_t0w = C B * E(t0.read, w.write): [BT, BT]
+    # P_t0w = C B_rows * E(t0.read, w.write): [BT, BT]
     b_P = b_C_B * b_decay_t0w
     # x dt * P_t0w: [BT, BV]
     b_dot_t0v = tl.dot((b_dt[None, :] * b_P).to(dtype), b_x, input_precision=PRECISION)
@@ -572,25 +578,26 @@ def mamba2_output_fwd_kernel(
     )
 
 
-def forward(x, dt, C, B, g, state, chunk_size):
+def forward(x, dt, C, B_rows, g, state, chunk_size):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = x.shape[0], x.shape[1], state.shape[1]
     K, V = state.shape[2:]
-    dtype = common_dtype(x, C, B)
+    dtype = common_dtype(x, C, B_rows)
     x = x.to(dtype).contiguous()
     dt = dt.contiguous()
     C = C.to(dtype).contiguous()
-    B = B.to(dtype).contiguous()
+    B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, x.device):
         config = tiles("states", "fwd", "v", None, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
         mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             dt,
             x,
-            B,
+            B_rows,
             g,
             h0,
             ht,
@@ -599,7 +606,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
             H=H,
             H_x=x.shape[2],
             H_dt=dt.shape[2],
-            H_B=B.shape[2],
+            H_B_rows=B_rows.shape[2],
             H_g=g.shape[2],
             K=K,
             V=V,
@@ -614,7 +621,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
         mamba2_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             C,
-            B,
+            B_rows,
             dt,
             x,
             h,
@@ -625,7 +632,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
             H_x=x.shape[2],
             H_dt=dt.shape[2],
             H_C=C.shape[2],
-            H_B=B.shape[2],
+            H_B_rows=B_rows.shape[2],
             H_g=g.shape[2],
             K=K,
             V=V,
@@ -641,7 +648,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
         mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             C,
-            B,
+            B_rows,
             dt,
             x,
             g,
@@ -653,7 +660,7 @@ def forward(x, dt, C, B, g, state, chunk_size):
             H_x=x.shape[2],
             H_dt=dt.shape[2],
             H_C=C.shape[2],
-            H_B=B.shape[2],
+            H_B_rows=B_rows.shape[2],
             H_g=g.shape[2],
             K=K,
             V=V,
@@ -667,26 +674,27 @@ def forward(x, dt, C, B, g, state, chunk_size):
     return o, ht, (h0,)
 
 
-def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
+def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = x.shape[0], x.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
-    dtype = common_dtype(x, C, B)
+    dtype = common_dtype(x, C, B_rows)
     x = x.to(dtype).contiguous()
     dt = dt.contiguous()
     C = C.to(dtype).contiguous()
-    B = B.to(dtype).contiguous()
+    B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
     mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         dt,
         x,
-        B,
+        B_rows,
         g,
         h0,
         ht,
@@ -695,7 +703,7 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
         H=H,
         H_x=x.shape[2],
         H_dt=dt.shape[2],
-        H_B=B.shape[2],
+        H_B_rows=B_rows.shape[2],
         H_g=g.shape[2],
         K=K,
         V=V,
@@ -710,7 +718,7 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
     mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        B,
+        B_rows,
         C,
         do,
         dt,
@@ -723,7 +731,7 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
         H=H,
         H_dt=dt.shape[2],
         H_C=C.shape[2],
-        H_B=B.shape[2],
+        H_B_rows=B_rows.shape[2],
         H_g=g.shape[2],
         K=K,
         V=V,
@@ -739,12 +747,12 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     ddt = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     dC = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
-    dB = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
+    dB_rows = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
     mamba2_gradient_bwd_kernel[(NK * NT * B * H,)](
         x,
         dh,
         dt,
-        B,
+        B_rows,
         h,
         do,
         C,
@@ -752,14 +760,14 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
         dg,
         ddt,
         dC,
-        dB,
+        dB_rows,
         T,
         B * H,
         H=H,
         H_x=x.shape[2],
         H_dt=dt.shape[2],
         H_C=C.shape[2],
-        H_B=B.shape[2],
+        H_B_rows=B_rows.shape[2],
         H_g=g.shape[2],
         K=K,
         V=V,
@@ -772,4 +780,4 @@ def backward(saved, x, dt, C, B, g, do, d_state, chunk_size):
     )
     dg = dg.sum(0)
     ddt = ddt.sum(0)
-    return dx, ddt, dC, dB, dg, dh0
+    return dx, ddt, dC, dB_rows, dg, dh0

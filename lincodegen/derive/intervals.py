@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, inf, isnan, log, log1p, tanh
 
 from lincodegen.derive.nodes import is_number, neg, number, times
@@ -126,9 +127,15 @@ def log_of(node: Node, recurrence: Recurrence) -> Node | None:
             return times(node.args[0], number(log(float(node.attr[0]))))
         case "number" if float(node.attr[0]) > 0:
             return number(log(float(node.attr[0])))
-        case "expand":
+        case "expand" | "index" | "slice":
             inner = log_of(node.args[0], recurrence)
-            return inner and Node("expand", (inner,), node.attr, node.shape, node.place)
+            return inner and Node(node.op, (inner,), node.attr, node.shape, node.place)
+        case "where":
+            left, right = (log_of(a, recurrence) for a in node.args[2:])
+            if left is not None and right is not None:
+                return replace(node, args=(*node.args[:2], left, right))
+        case "sqrt" | "pow" if (inner := log_of(node.args[0], recurrence)) is not None:
+            return times(number(node.attr[0] if node.op == "pow" else 0.5), inner)
         case "mul":
             left, right = (log_of(a, recurrence) for a in node.args)
             if left is not None and right is not None:

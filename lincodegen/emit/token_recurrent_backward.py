@@ -13,6 +13,8 @@ from lincodegen.program.token import cotangent_names, step_program, token_adjoin
 class Backward(TokenKernel):
     """The backward kernel and its host function."""
 
+    thread_load = 32
+
     def __init__(self, tensors: Tensors) -> None:
         super().__init__(tensors)
         recurrence = tensors.recurrence

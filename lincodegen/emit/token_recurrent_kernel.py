@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from lincodegen.emit.token_device import DeviceProgram, HostNumbers
 from lincodegen.emit.token_kernel import Array, Home, KernelLines, dotted_dims, mixes
-from lincodegen.emit.token_python import words
+from lincodegen.emit.token_python import product_text, words
 from lincodegen.emit.token_recurrent_tensors import MODULE_NAMES, Tensors
-from lincodegen.emit.token_tiles import TileAxes
+from lincodegen.emit.token_tiles import TileAxes, numel
 from lincodegen.emit.token_torch import size_reads
 from lincodegen.program.token_names import Names
 from lincodegen.spec.dims import Dim
@@ -118,6 +118,8 @@ class TokenKernel:
         return [f"{d} = {known[d]}" for d in self.tensors.recurrence.dims if d in used]
 
     known_shapes: frozenset[str] = frozenset()
+    thread_load: int = 64
+    """Entries of a state's tile that a thread may hold."""
 
     def grid(self) -> tuple[str, ...]:
         """The launch grid."""
@@ -149,7 +151,22 @@ class TokenKernel:
         given = pointers | {"cu_seqlens": self.offsets} | floats | {"chunk": self.chunk}
         parameters = [*given, *(f"{name}: tl.constexpr" for name in constexprs)]
         arguments = [*given.values(), *(f"{n}={v}" for n, v in constexprs.items())]
-        return parameters, [*arguments, "num_warps=4"]
+        return parameters, [
+            *arguments,
+            f"num_warps=warps_for({self._entries()}, {self.thread_load})",
+        ]
+
+    def _entries(self) -> str:
+        """The host's expression for the entries of the largest state's tile."""
+        counts: list[str] = []
+        for state in self.tensors.states:
+            shape = self.tensors.shapes[state]
+            rest = numel(tuple(d for d in shape if d != self.lines.split))
+            split = f"min({SPLIT_TILE}, {self.lines.split})" if self.lines.split in shape else ""
+            size = product_text(rest)
+            counts.append(split if split and size == "1" else f"{split} * {size}".lstrip(" *"))
+        counts = list(dict.fromkeys(counts))
+        return counts[0] if len(counts) == 1 else f"max({', '.join(counts)})"
 
 
 def _is_separable(dim: Dim, nodes: list[Node]) -> bool:

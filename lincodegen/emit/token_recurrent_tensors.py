@@ -11,7 +11,7 @@ from lincodegen.spec.step import Node, Recurrence, Shape
 
 MODULE_NAMES = (
     *("math", "torch", "triton", "tl", "Tensor", "max", "min", "range", "float"),
-    *("forward", "backward", "packed_offsets", "sum_groups", "grid"),
+    *("forward", "backward", "packed_offsets", "sum_groups", "warps_for", "grid"),
 )
 
 

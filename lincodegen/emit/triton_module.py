@@ -61,7 +61,7 @@ class _Launch:
             '    """Reads of every token, the final state, and what the backward needs."""'
         )
         lines += self._sizes("state")
-        lines += ["    h0, ht = state.contiguous(), torch.empty_like(state)"]
+        lines += ["    h0 = state.contiguous()", "    ht = torch.empty_like(h0)"]
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
         lines.append(f"    if splits(B * H, NT, {self.names[0]}.device):")
@@ -87,9 +87,8 @@ class _Launch:
             f"    {', '.join([*self.pinned, 'h0'])}{',' if not self.pinned else ''} = saved"
         )
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
-        lines.append(
-            "    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)"
-        )
+        lines.append("    dht = d_state.contiguous()")
+        lines.append("    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)")
         for kernel in kernels:
             lines += self._launch(kernel)
             lines += [

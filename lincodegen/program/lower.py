@@ -16,6 +16,13 @@ from lincodegen.program.program import Operand, Program, Scalar
 from lincodegen.spec.step import Node
 
 
+RESERVED = frozenset(
+    "B T H K V NT NK BT BK BV NBH PRECISION LOG2_E tl torch triton dtype config tiles splits state "
+    "saved chunk_size batch length heads num_chunks i h h0 ht dh dht dh0 o do S dS".split()
+)
+"""Names that emitted text uses for itself."""
+
+
 def lower(form: ChunkForm) -> Program:
     """The tile program of a chunked form, forward and adjoint."""
     return _Lowering(form).program()
@@ -133,6 +140,7 @@ class _Lowering:
             name = str(first.attr[0])
         elif first.op == "ref":
             name = self.group.locals[first.attr[0]]
+        name = f"{name}_rows" if name in RESERVED else name
         base, count = name, 1
         while name in self.taken:
             count += 1

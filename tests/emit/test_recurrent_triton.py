@@ -60,6 +60,19 @@ def test_fewer_heads(name, heads, tmp_path):
     compare(module, recurrence, *tensors_for(recurrence, counts, batch=1, length=3))
 
 
+def test_bfloat16_inputs(tmp_path):
+    recurrence = load(SPECS["householder"])
+    module = imported(recurrent_triton(recurrence), tmp_path, "printed")
+    given, states = tensors_for(recurrence, {}, batch=1, length=5)
+    rounded = {n: x.bfloat16() for n, x in given.items()}
+    results, *_ = expected(recurrence, {n: x.double() for n, x in rounded.items()}, states)
+    values = constants_of(recurrence).values()
+    o, final, *_ = module.forward(*rounded.values(), states["S"].float(), *values)
+    assert o.dtype == torch.bfloat16
+    torch.testing.assert_close(o.double(), results[0], rtol=5e-3, atol=1e-3)
+    torch.testing.assert_close(final, results[1].float(), rtol=1e-4, atol=1e-5)
+
+
 def test_packed_sequences(tmp_path):
     recurrence = load(SPECS["householder"])
     module = imported(recurrent_triton(recurrence), tmp_path, "printed")

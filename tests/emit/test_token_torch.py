@@ -118,6 +118,26 @@ def test_decay_of_exactly_zero_has_finite_gradients(tmp_path):
     assert (gradients[[o.name for o in adjoint.outputs].index("ds")] == 0).all()
 
 
+KINKS = (
+    *("relu(a)", "abs(a)", "sign(a)", "elu(a)", "softplus(a)", "maximum(a, b)", "minimum(a, b)"),
+    *("maximum(a, 0)", "minimum(0, a)", "where(a > 0, a, 2 * b)", "where(a >= b, a, 2 * b)"),
+)
+
+
+@pytest.mark.parametrize("expression", KINKS)
+def test_kinks_are_as_in_pytorch(expression, tmp_path):
+    recurrence, forward, adjoint = programs(spec_of(f"o = {expression}"))
+    module = imported(module_text(forward, adjoint), tmp_path, "printed")
+    values = {n: torch.zeros_like(x) for n, x in tensors_for(recurrence, 0).items()}
+    leaves = {n: x.clone().requires_grad_() for n, x in values.items()}
+    expected = run(recurrence, leaves)[0]["o"]
+    do = torch.ones_like(expected)
+    wanted = torch.autograd.grad(expected, leaves.values(), do, allow_unused=True)
+    gradients = call(module.adjoint, adjoint, {**values, "do": do})
+    for got, want in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(got, torch.zeros_like(got) if want is None else want)
+
+
 @pytest.mark.parametrize("x", [-800.0, -40.0, 0.0, 40.0, 800.0])
 def test_log_sigmoid_and_softplus_are_stable(x, tmp_path):
     _, forward, adjoint = programs(spec_of("o = log(sigmoid(s)) - softplus(r)"))

@@ -6,15 +6,16 @@ any value kept so far, plain writes, reads of rows and columns at any point.
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 from tests.property.unseen_specs import spec
 
 _DECAYS = (
-    "exp(g)", "exp(h)", "keep", "sigmoid(raw)", "0.9", "exp(-0.25)", "exp(lam)", "sqrt(keep)",
-    "(1 - 0.5 * keep)", "2 ** minimum(raw, 0)", "where(raw > 0, keep, exp(g))",
+    "exp(g)", "exp(h)", "keep", "sigmoid(raw)", "0.9", "exp(-0.25)", "exp(lam)", "sqrt(soft)", "soft ** 3",
+    "(1 - 0.5 * keep)", "2 ** minimum(raw, 0)", "where(raw > 0, soft, exp(g))",
 )  # fmt: skip
-_CHANNELS = ("exp(gk)", "keepk", "sigmoid(rawk)", "exp(-0.5 * abs(rawk))", "(1 - 0.5 * keepk)")
+_CHANNELS = ("exp(gk)", "keepk", "sigmoid(rawk)", "exp(-0.5 * abs(rawk))", "(1 - 0.5 * openk)")
 _SCALARS = ("beta", "gamma", "sigmoid(raw)", "-beta", "0.5", "tanh(raw)")
 _KEYS = ("k", "e", "f", "l2norm(d)", "(a * k)", "-e")
 _VALUES = ("v", "w * v", "silu(v)", "-v", "gamma * v")
@@ -35,8 +36,6 @@ def random_timeline(seed: int) -> str:
     if "lam" in text:
         blocks["parameters"] = '{lam: {shape: [], domain: "[-inf, 0]"}}'
     blocks["outputs"] = f"[{', '.join(step.outputs)}]"
-    for name, other in (("K", "V"), ("V", "K")) if right else ():
-        blocks.setdefault("state", f"{{S: {{shape: [{name}, {other}]}}}}")
     if right:
         blocks["state"] = "{S: {shape: [V, K]}}"
     return spec(f"timeline_{seed}", text, **blocks)
@@ -102,5 +101,10 @@ class _Step:
         self.outputs.append(name)
 
     def finish(self) -> None:
+        text = "\n".join(self.lines)
+        if "v" not in re.findall(r"\w+", text):
+            self.lines.append(f"S = S + {self.outer('k', 'v')}")
+        unread = [n for n in self.kept if n != "S" and not re.search(rf"{n}\b(?! = S)", text)]
+        self.lines = [line for line in self.lines if line.split(" = ")[0] not in unread]
         self.lines.append(f"o = {self.row_read('S', 'q')}")
         self.outputs.append("o")

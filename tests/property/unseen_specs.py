@@ -25,6 +25,7 @@ _INPUTS = {
     "wide": '{shape: [], domain: "[0, 2]"}',
     "keep": '{shape: [], domain: "[0, 1]"}',
     "keepk": '{shape: [K], domain: "[0, 1]"}',
+    "soft": '{shape: [], domain: "(0, 1]"}',
     "openk": '{shape: [K], domain: "(0, 1]"}',
     "kn": '{shape: [n, K], norm: "[0, 1]"}',
     "vn": "{shape: [n, V]}",
