@@ -12,7 +12,7 @@ from lincodegen.derive.timeline import Timeline, read_timeline
 from lincodegen.emit.derivation import chunked_derivation, recurrent_derivation
 from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_digest
 from lincodegen.emit.writer import compare_package, write_package
-from lincodegen.errors import DerivationError, EmitError, NotChunkable
+from lincodegen.errors import DerivationError, NotChunkable
 from lincodegen.loading import cache_dir, load_package, package_digest_in
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES

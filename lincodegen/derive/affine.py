@@ -64,7 +64,7 @@ class Value:
         """The value times a state-free vector, elementwise."""
         if self.reads:
             raise NotChunkable(
-                "an erased value is gated per value channel, so the events share no triangular matrix"
+                "an erased value is gated per value channel: the events share no triangular matrix"
             )
         return Value(self.factor, None if self.const is None else times(gate, self.const), ())
 
@@ -235,10 +235,9 @@ def square_parts(node: Node) -> list[tuple[str, Node, Node]]:
                 right = [(k, neg(x), y) for k, x, y in right]
             return square_parts(node.args[0]) + right
         case "transpose":
-            flip = [
+            return [
                 (k, y, x) if k == "outer" else (k, x, y) for k, x, y in square_parts(node.args[0])
             ]
-            return flip
         case "mul":
             for s, m in (node.args, node.args[::-1]):
                 if not s.shape and m.shape == node.shape:

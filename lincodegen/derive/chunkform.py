@@ -82,8 +82,8 @@ def derive_group(group: Group) -> ChunkForm:
     axes: list[tuple[str, tuple[Slot, ...]]] = []
     for axis, indices in (("m", solved), ("w", plain)):
         if indices:
-            events = [group.events[i] for i in indices]
-            slots = [Slot(e.read, i) for e, i in zip(events, indices, strict=True)]
+            events = [(i, group.events[i]) for i in indices]
+            slots = [Slot(e.read, i) for i, e in events if isinstance(e, Rank1)]
             axes.append((axis, tuple(slots)))
     axes.extend((f"t{j}", (Slot(read.at, None),)) for j, read in enumerate(group.reads))
     form = ChunkForm(group, tuple(axes), ())

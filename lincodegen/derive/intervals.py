@@ -18,6 +18,7 @@ _MONOTONE = {
     "tanh": tanh,
     "relu": lambda x: max(x, 0.0),
     "log": lambda x: log(x) if x > 0 and x < inf else (inf if x > 0 else -inf),
+    "safe_log": lambda x: log(x) if x > 0 and x < inf else (inf if x > 0 else -inf),
     "log1p": lambda x: log1p(x) if -1 < x < inf else (inf if x > 0 else -inf),
     "sqrt": lambda x: max(x, 0.0) ** 0.5,
 }
@@ -32,7 +33,7 @@ def enclose(node: Node, recurrence: Recurrence) -> Range:
     return memo[id(node)]
 
 
-def _rule(  # noqa: C901, PLR0912  (one case an operation)
+def _rule(
     n: Node, ranges: list[Range], tensors: dict[str, Tensor], recurrence: Recurrence
 ) -> Range:
     """The interval of one node from those of its operands."""
@@ -83,6 +84,9 @@ def _rule(  # noqa: C901, PLR0912  (one case an operation)
         case "exp_base":
             ends = sorted(_power(n.attr[0], x) for x in ranges[0])
             return ends[0], ends[1]
+        case "pow" if ranges[0][0] >= 0:
+            ends = sorted(_raised(x, float(n.attr[0])) for x in ranges[0])
+            return ends[0], ends[1]
         case "pow" if n.attr[0] == int(n.attr[0]) and int(n.attr[0]) % 2 == 0 and n.attr[0] > 0:
             return 0.0, inf
         case "softmax":
@@ -103,6 +107,15 @@ def _clean(low: float, high: float) -> Range:
 def _product(x: float, y: float) -> float:
     """x * y with 0 * inf = 0, the convention of interval ends."""
     return 0.0 if x == 0 or y == 0 else x * y
+
+
+def _raised(x: float, exponent: float) -> float:
+    """x ** exponent for x >= 0, at 0 and infinity the limit."""
+    if exponent == 0:
+        return 1.0
+    if x in (0.0, inf):
+        return 0.0 if (x == 0) == (exponent > 0) else inf
+    return exp(min(exponent * log(x), 709.0))
 
 
 def _power(base: float, x: float) -> float:

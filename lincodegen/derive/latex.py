@@ -13,7 +13,7 @@ _STATES = {"S_0": "S_0", "S_end": r"S_{\mathrm{end}}"}
 class _Printer(LatexPrinter):
     """Prints a span E(to, from) as a decay matrix with the two points as indices."""
 
-    def _print_Function(self, expr: sp.Expr, exp: str | None = None) -> str:  # noqa: N802
+    def _print_Function(self, expr: sp.Expr, exp: str | None = None) -> str:
         to, origin = (self._point(arg) for arg in expr.args)
         return f"E_{{{to},{origin}}}"
 
@@ -21,7 +21,7 @@ class _Printer(LatexPrinter):
         text = str(arg)
         return r"\mathrm{end}" if text == "end" else text[:1] + (f"_{text[1:]}" if text[1:] else "")
 
-    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:  # noqa: N802
+    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
         name = str(expr.name)
         if name in _STATES:
             return _STATES[name]

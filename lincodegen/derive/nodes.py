@@ -9,9 +9,10 @@ from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import Node, Place, Shape
 
 ONE = Dim.of(1)
+NOWHERE = Place(0, 0)
 
 
-def number(value: float, place: Place = Place(0, 0)) -> Node:
+def number(value: float, place: Place = NOWHERE) -> Node:
     """A literal of shape []."""
     return Node("number", (), (value,), (), place)
 

@@ -124,12 +124,11 @@ class UpdateReader:
         log = log_of(factor, self.recurrence)
         if log is None:
             raise NotChunkable("a decay factor is not proved to be >= 0")
-        high = enclose(log, self.recurrence)[1] if log.op != "safe_log" else _log_high(factor, self)
+        low, high = enclose(log, self.recurrence)
         if channel and high > 0:
             raise NotChunkable(
-                "a channel decay is not proved to be <= 1: give its input a domain such as [-inf, 0]"
+                "a channel decay is not proved to be <= 1: give its input a domain, as [-inf, 0]"
             )
-        low = enclose(log, self.recurrence)[0] if log.op != "safe_log" else float("-inf")
         self.events.append(Decay(factor, log, channel, low, place))
 
     def _rows(
@@ -375,11 +374,6 @@ class UpdateReader:
 
 def _plus(a: Node, b: Node) -> Node:
     return Node("add", (a, b), (), a.shape, a.place)
-
-
-def _log_high(factor: Node, reader: UpdateReader) -> float:
-    """The upper end of the log of a factor given as itself: 0 for a factor proved <= 1."""
-    return 0.0 if enclose(factor, reader.recurrence)[1] <= 1 else float("inf")
 
 
 def _signed(event: Event, sign: int) -> Event:

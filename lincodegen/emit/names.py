@@ -30,7 +30,7 @@ class Names:
     def of(self, tile: Tile) -> str:
         """The identifier of a tile."""
         if tile.id not in self.given:
-            self.given[tile.id] = self._fresh(self._wish(tile))
+            self.given[tile.id] = self.fresh(self._wish(tile))
         return self.given[tile.id]
 
     def _wish(self, tile: Tile) -> str:
@@ -44,7 +44,8 @@ class Names:
                 return "_".join(_brief(str(part)) for part in parts)
         return _kind(tile)
 
-    def _fresh(self, base: str) -> str:
+    def fresh(self, base: str) -> str:
+        """An identifier that nothing else has."""
         name, count = base, 1
         while name in self.taken:
             count += 1

@@ -140,7 +140,9 @@ class OpBody:
             group = self.plan.groups[index]
             self._group_adjoint(group, saved[index], operands[index], d_states[group.state])
         results = [self._gradient(name) for name in self.tensors]
-        self._return([_tuple(results), _tuple([self._flipped(s, d_states[s]) for s in self.states])])
+        self._return(
+            [_tuple(results), _tuple([self._flipped(s, d_states[s]) for s in self.states])]
+        )
         arguments = [
             *("call: Call", "kept: Kept"),
             *_typed(given, self._floats()),
@@ -181,9 +183,7 @@ class OpBody:
             like = self._computed(group, group.computed.program.outputs[0].name)
             self._adjoint_call(group.computed, cotangents, like)
 
-    def _adjoint_call(
-        self, function: TokenFunction, cotangents: dict[str, str], like: str
-    ) -> None:
+    def _adjoint_call(self, function: TokenFunction, cotangents: dict[str, str], like: str) -> None:
         """Prints the call of an adjoint and notes the gradients that it gives.
 
         ``like`` has the heads of the function's results.

@@ -307,7 +307,9 @@ class OpPrinter:
         lines: list[str] = []
         for constant in recurrence.constants:
             text = scalar_text(constant.default)
-            lines.append(f"{constant.name} = {text} if {constant.name} is None else {constant.name}")
+            lines.append(
+                f"{constant.name} = {text} if {constant.name} is None else {constant.name}"
+            )
         for tensor in optional:
             default = self._default_call(tensor)
             lines.append(f'{call}.fill("{tensor.name}", lambda h, H: {default})')
@@ -319,9 +321,11 @@ class OpPrinter:
         kind = f"tuple[{', '.join(['float'] * count) or '()'}]"
         arguments = [f"{call}: Call", *(f"{n}: float | None" for n in self.constants)]
         head = wrapped("def _fill(", arguments, f") -> {kind}:")
-        what = {(True, True): "The constants; absent tensors get their defaults.",
-                (True, False): "The constants that are not given.",
-                (False, True): "Gives absent tensors their defaults."}
+        what = {
+            (True, True): "The constants; absent tensors get their defaults.",
+            (True, False): "The constants that are not given.",
+            (False, True): "Gives absent tensors their defaults.",
+        }
         doc = what[bool(self.constants), bool(optional)]
         body = [f'"""{doc}"""', *lines, f"return {returned}"]
         return "\n".join([head, *(INDENT + line for line in body)])
@@ -393,7 +397,9 @@ def step_lines(recurrence: Recurrence) -> list[str]:
     """The statements of a token, loops unrolled."""
     labels = [s.name for s in recurrence.step]
     lines = [f"{s.name} = {format_node(s.value, labels)}" for s in recurrence.step]
-    return [line for text in lines for line in textwrap.wrap(text, WIDTH - 10, subsequent_indent=INDENT)]
+    return [
+        line for text in lines for line in textwrap.wrap(text, WIDTH - 10, subsequent_indent=INDENT)
+    ]
 
 
 def plain(text: str) -> str:

@@ -63,7 +63,10 @@ def _text(node: Node) -> Text:
             return power_text(base, at_least(_text(exponent), SIGN)), POWER
         case (op, (left, right)) if op in _INFIX:
             sign, precedence = _INFIX[op]
-            first, second = at_least(_text(left), precedence), at_least(_text(right), precedence + 1)
+            first, second = (
+                at_least(_text(left), precedence),
+                at_least(_text(right), precedence + 1),
+            )
             return f"{first} {sign} {second}", precedence
         case (op, (operand,)) if op in _CALLS:
             return f"{_CALLS[op]}({_text(operand)[0]})", ATOM

@@ -16,7 +16,7 @@ from lincodegen.resources import templates_dir
 @cache
 def environment() -> Environment:
     """Templates as text: no autoescape, undefined names are errors."""
-    return Environment(  # noqa: S701  (Python text, not HTML)
+    return Environment(
         loader=FileSystemLoader(templates_dir()),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,7 +38,7 @@ def formatted(text: str) -> str:
         EmitError: the text is no Python.
     """
     command = [find_ruff_bin(), "format", "--isolated", "--line-length", "100", "-"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmitError(f"the emitted text is no Python: {done.stderr.strip()}")
     return done.stdout

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from lincodegen.emit.token_tiles import numel
 from lincodegen.emit.token_torch_expression import TorchExpressions
+from lincodegen.emit.token_torch_ops import torch_expressions
 from lincodegen.errors import InternalError
 from lincodegen.program.token import Statement, TokenProgram, opened_norms
 from lincodegen.program.token_names import Names, describe
@@ -90,7 +91,7 @@ class _Mover:
     parts: dict[tuple[str, Dim, Node], Load] = field(default_factory=dict)
 
     def moved(self) -> DeviceProgram:
-        text = TorchExpressions(self.program)
+        text = torch_expressions(self.program)
         statements = []
         for statement in self.program.statements:
             if text.is_tensor(statement.value):

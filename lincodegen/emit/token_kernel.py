@@ -11,6 +11,7 @@ from lincodegen.emit.token_padding import Pad
 from lincodegen.emit.token_python import WIDTH, product_text, words
 from lincodegen.emit.token_tiles import TileAxes, numel
 from lincodegen.emit.token_triton_expression import TileExpressions
+from lincodegen.emit.token_triton_ops import PRINTERS
 from lincodegen.program.token import Statement, TokenProgram
 from lincodegen.program.token_names import Names
 from lincodegen.program.token_shapes import ONE
@@ -72,7 +73,7 @@ class KernelLines:
         self.names = names
         self.axes = axes
         self.split = split
-        self.expressions = TileExpressions(axes, self._leaf)
+        self.expressions = TileExpressions(axes, self._leaf, PRINTERS)
         self.constants: dict[str, str] = {}
         self._tiles: dict[tuple[str, Shape], str] = {}
         self._pointers: dict[str, str] = {}

@@ -13,7 +13,7 @@ from lincodegen.emit.token_torch import (
     size_reads,
     torch_imports,
 )
-from lincodegen.emit.token_torch_expression import TorchExpressions
+from lincodegen.emit.token_torch_ops import torch_expressions
 from lincodegen.program.token import cotangent_names, step_program, token_adjoint
 from lincodegen.program.token_heads import head_sources
 from lincodegen.program.token_names import Names
@@ -241,7 +241,7 @@ class _Builder:
     def _full(self, state: str) -> str:
         """A final state with all leading axes, also where it depends on parameters alone."""
         result = {o.name: o.value for o in self.forward.outputs}[f"{state}_next"]
-        if TorchExpressions(self.forward).has_leading_axes(result):
+        if torch_expressions(self.forward).has_leading_axes(result):
             return self.local[state]
         return f"{self.local[state]}.expand({self.saved[state]}.shape[1:])"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from lincodegen.emit.token_python import WIDTH, result_text, words, wrapped
 from lincodegen.emit.token_torch_expression import TorchExpressions
+from lincodegen.emit.token_torch_ops import torch_expressions
 from lincodegen.errors import EmitError
 from lincodegen.program.token import Kind, Statement, TokenProgram, opened_norms
 from lincodegen.program.token_split import split_statements
@@ -56,7 +57,7 @@ class _Printed:
 
 def _printed(program: TokenProgram) -> _Printed:
     program = _renamed(opened_norms(program))
-    text = TorchExpressions(program)
+    text = torch_expressions(program)
     program = split_statements(program, lambda s: len(_line(text, s, program)) <= WIDTH)
     body = [_line(text, statement, program) for statement in program.statements]
     if not (program.statements and _is_result(program.statements[-1], program)):

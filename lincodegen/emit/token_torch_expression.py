@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
 from lincodegen.emit.token_python import (
     ATOM,
     PRODUCT,
@@ -12,7 +15,6 @@ from lincodegen.emit.token_python import (
     size_text,
 )
 from lincodegen.emit.token_subscript import scalar_below, subscript_text, subscripted
-from lincodegen.emit.token_torch_ops import PRINTERS
 from lincodegen.errors import EmitError, InternalError
 from lincodegen.program.token import Argument, Kind, Statement, TokenProgram
 from lincodegen.spec.step import Node, Shape
@@ -52,9 +54,18 @@ _SCALAR = frozenset(("neg", "pow", "exp_base", "where", *_BINARY, *_SCALAR_FUNCT
 
 
 class TorchExpressions:
-    """Prints expressions of one program."""
+    """Prints expressions of one program.
 
-    def __init__(self, program: TokenProgram) -> None:
+    Args:
+        program: the program, which tells tensors from numbers.
+        printers: the operations that are more than an infix or a function call; not needed to
+            ask what kind of value an expression is.
+    """
+
+    def __init__(
+        self, program: TokenProgram, printers: Mapping[str, Printer] | None = None
+    ) -> None:
+        self._printers = printers or {}
         self._tensors = {a.name: a for a in program.inputs if a.kind is not Kind.CONSTANT}
         self._scalars = {a.name for a in program.inputs if a.kind is Kind.CONSTANT}
         self._partial = {a.name for a in program.inputs if a.kind is Kind.PARAMETER}
@@ -93,7 +104,7 @@ class TorchExpressions:
 
     def text(self, node: Node) -> Text:
         """The expression's text and how strongly it binds."""
-        printer = PRINTERS.get(node.op)
+        printer = self._printers.get(node.op)
         if printer is not None:
             return printer(self, node)
         if node.op in _BINARY:
@@ -171,3 +182,6 @@ class TorchExpressions:
             atom = self.tensor(arg, rank, ATOM)
             texts.append(f"{atom}.expand({self.leading()}{sizes})")
         return ", ".join(texts)
+
+
+Printer: TypeAlias = Callable[[TorchExpressions, Node], Text]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from lincodegen.emit.token_python import (
     ATOM,
     COMPARISON,
@@ -26,12 +23,11 @@ from lincodegen.emit.token_subscript import (
     subscript_text,
     subscripted,
 )
+from lincodegen.emit.token_torch_expression import Printer, TorchExpressions
 from lincodegen.errors import InternalError
+from lincodegen.program.token import TokenProgram
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import Node
-
-if TYPE_CHECKING:
-    from lincodegen.emit.token_torch_expression import TorchExpressions
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
@@ -171,14 +167,14 @@ def _outer(text: TorchExpressions, node: Node) -> Text:
     return f"{text.operand(column, 2, PRODUCT)} * {text.operand(right, 2, SIGN)}", PRODUCT
 
 
-def _method(call: str) -> Callable[[TorchExpressions, Node], Text]:
+def _method(call: str) -> Printer:
     def printer(text: TorchExpressions, node: Node) -> Text:
         return f"{text.tensor(node.args[0], precedence=ATOM)}{call}", ATOM
 
     return printer
 
 
-def _along(form: str) -> Callable[[TorchExpressions, Node], Text]:
+def _along(form: str) -> Printer:
     """A function of one axis; ``form`` has ``{x}`` and ``{axis}``."""
 
     def printer(text: TorchExpressions, node: Node) -> Text:
@@ -246,7 +242,7 @@ def _broadcast(text: TorchExpressions, node: Node) -> Text:
     return f"{operand}.expand({text.leading()}, {sizes})", ATOM
 
 
-PRINTERS: dict[str, Callable[[TorchExpressions, Node], Text]] = {
+PRINTERS: dict[str, Printer] = {
     "number": _number,
     "size": _size,
     "neg": _neg,
@@ -282,3 +278,8 @@ PRINTERS: dict[str, Callable[[TorchExpressions, Node], Text]] = {
     "eye": _filled,
     "broadcast": _broadcast,
 }
+
+
+def torch_expressions(program: TokenProgram) -> TorchExpressions:
+    """The printer of a program's expressions."""
+    return TorchExpressions(program, PRINTERS)

@@ -7,6 +7,7 @@ have size 1 is a scalar. Reductions mask padding that is not known to be neutral
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from lincodegen.emit.token_padding import Pad, Pads, pads_of
 from lincodegen.emit.token_python import (
@@ -14,21 +15,38 @@ from lincodegen.emit.token_python import (
     PRODUCT,
     SIGN,
     SUM,
-    TERNARY,
     Text,
     at_least,
     number_text,
     product_text,
-    size_text,
 )
 from lincodegen.emit.token_tiles import TileAxes, along
-from lincodegen.emit.token_triton_ops import CALLS, PRINTERS
 from lincodegen.errors import InternalError
 from lincodegen.program.token import Statement
 from lincodegen.program.token_shapes import ONE, TOKEN_LEAVES
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import Node, Shape
 
+_CALLS = {
+    "exp": "tl.exp",
+    "log": "tl.log",
+    "log1p": "log1p",
+    "sigmoid": "tl.sigmoid",
+    "logsigmoid": "log_sigmoid",
+    "softplus": "softplus",
+    "silu": "silu",
+    "gelu": "gelu",
+    "tanh": "tanh",
+    "elu": "elu",
+    "abs": "tl.abs",
+    "sign": "sign",
+    "sqrt": "tl.sqrt",
+    "rsqrt": "tl.rsqrt",
+    "erf": "tl.erf",
+    "finite": "finite",
+    "transpose": "tl.trans",
+}
+"""Functions of one operand; those without a dot are printed into the module."""
 _INFIX = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
 
 
@@ -38,9 +56,13 @@ class TileExpressions:
     Args:
         axes: the kernel's axes; those that a text needs are added.
         leaf: the name of the tile that a leaf is loaded into.
+        printers: the operations that are more than an infix or a function call.
     """
 
-    def __init__(self, axes: TileAxes, leaf: Callable[[Node], str]) -> None:
+    def __init__(
+        self, axes: TileAxes, leaf: Callable[[Node], str], printers: Mapping[str, Printer]
+    ) -> None:
+        self._printers = printers
         self.axes = axes
         self.functions: set[str] = set()
         self._leaf = leaf
@@ -64,15 +86,15 @@ class TileExpressions:
             return (product_text(dim) if isinstance(dim, Dim) else str(dim)), PRODUCT
         if node.op in TOKEN_LEAVES:
             return self._leaf(node), ATOM
-        if node.op in PRINTERS:
-            return PRINTERS[node.op](self, node)
+        if node.op in self._printers:
+            return self._printers[node.op](self, node)
         if node.op in _INFIX:
             sign, precedence = _INFIX[node.op]
             left = self.operand(node.args[0], node, precedence)
             right = self.operand(node.args[1], node, precedence + 1)
             return f"{left} {sign} {right}", precedence
-        if node.op in CALLS:
-            function = CALLS[node.op]
+        if node.op in _CALLS:
+            function = _CALLS[node.op]
             if "." not in function:
                 self.functions.add(function)
             return f"{function}({self.print(node.args[0])})", ATOM
@@ -116,5 +138,4 @@ class TileExpressions:
         return along(self.axes.axis(shape[position]).offsets, position, len(shape))
 
 
-LeafNames = Mapping[str, str]
-__all__ = ["TERNARY", "LeafNames", "TileExpressions", "size_text"]
+Printer: TypeAlias = Callable[[TileExpressions, Node], Text]

@@ -5,17 +5,12 @@ A tile has no slices. Rows are picked and placed by masks, runs of entries by ``
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from lincodegen.emit.token_python import ATOM, TERNARY, Text, size_text
+from lincodegen.emit.token_triton_expression import Printer, TileExpressions
 from lincodegen.errors import InternalError
 from lincodegen.program.token_shapes import ONE
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import Node
-
-if TYPE_CHECKING:
-    from lincodegen.emit.token_triton_expression import TileExpressions
 
 
 def squeezed(text: TileExpressions, operand: Node, axis: int) -> Text:
@@ -197,7 +192,7 @@ def _unravel(text: TileExpressions, node: Node) -> Text:
     return (f"tl.where({mask}, {call}, 0.0)" if mask else call), ATOM
 
 
-MOVES: dict[str, Callable[[TileExpressions, Node], Text]] = {
+MOVES: dict[str, Printer] = {
     "expand": expand,
     "squeeze": squeeze,
     "eye": _eye,

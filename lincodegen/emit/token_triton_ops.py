@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from lincodegen.emit.token_padding import Pad
 from lincodegen.emit.token_python import (
@@ -19,34 +17,11 @@ from lincodegen.emit.token_python import (
     size_text,
 )
 from lincodegen.emit.token_tiles import numel
+from lincodegen.emit.token_triton_expression import Printer, TileExpressions
 from lincodegen.emit.token_triton_moves import MOVES, squeezed
 from lincodegen.errors import InternalError
 from lincodegen.program.token_shapes import ONE
 from lincodegen.spec.step import Node
-
-if TYPE_CHECKING:
-    from lincodegen.emit.token_triton_expression import TileExpressions
-
-CALLS = {
-    "exp": "tl.exp",
-    "log": "tl.log",
-    "log1p": "log1p",
-    "sigmoid": "tl.sigmoid",
-    "logsigmoid": "log_sigmoid",
-    "softplus": "softplus",
-    "silu": "silu",
-    "gelu": "gelu",
-    "tanh": "tanh",
-    "elu": "elu",
-    "abs": "tl.abs",
-    "sign": "sign",
-    "sqrt": "tl.sqrt",
-    "rsqrt": "tl.rsqrt",
-    "erf": "tl.erf",
-    "finite": "finite",
-    "transpose": "tl.trans",
-}
-"""Functions of one operand; those without a dot are printed into the module."""
 
 
 def _neg(text: TileExpressions, node: Node) -> Text:
@@ -196,7 +171,7 @@ def _filled(text: TileExpressions, node: Node) -> Text:
     return f"tl.full({text.axes.shape_text(node.shape)}, {value}, tl.float32)", ATOM
 
 
-PRINTERS: dict[str, Callable[[TileExpressions, Node], Text]] = {
+PRINTERS: dict[str, Printer] = {
     **MOVES,
     "neg": _neg,
     "pow": _power,

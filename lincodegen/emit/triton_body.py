@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lincodegen.emit.formula import formula
 from lincodegen.emit.names import Names
-from lincodegen.emit.triton_rows import SIZES, Clocks, Rows, check_axes
+from lincodegen.emit.triton_rows import Clocks, Rows, check_axes
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
@@ -141,8 +142,8 @@ class Body:
     def _equation(self, tile: Tile) -> str:
         """The tile's formula in the derivation's names."""
         label = self.program.graph.names.get(tile.id, "")
-        formula = _formula(tile, self.program, 0)
-        return f"{label} = {formula}" if label and label != formula else formula
+        text = formula(tile, self.program, 0)
+        return f"{label} = {text}" if label and label != text else text
 
     def _accumulate(self, tile: Tile) -> None:
         """A sum over the looped axis: zero before the loop, one term a pass."""
@@ -322,7 +323,7 @@ class Body:
         most = max(self.rows.slots(to.axis), self.rows.slots(origin.axis))
         tokens = max(1, 16 // most)
         sizes = [tokens * self.rows.slots(p.axis) for p in (to, origin)]
-        passed = self.clocks._passed(to, True)  # noqa: SLF001
+        passed = self.clocks.passed(to, True)
         first = passed.index(min(passed))
         tail = f"{', '.join(clocks)}, {sizes[0]}, {sizes[1]}, {first}"
         if "k" not in tile.axes:
@@ -359,7 +360,7 @@ class Body:
                 text = self.value(part, 1) + ("[None, :]" if channel and part.axes else "")
                 groups["all"].append(f"{mark} {text}")
                 continue
-            passed = self.clocks._passed(at, channel)  # noqa: SLF001
+            passed = self.clocks.passed(at, channel)
             for own in (True, False):
                 chosen = [p > slot for p in passed]
                 if not any(c == own for c in chosen):
@@ -396,42 +397,3 @@ class Body:
 def _joined(terms: list[str]) -> str:
     text = " ".join(terms)
     return text.removeprefix("+ ") if text.startswith("+ ") else "-" + text[2:]
-
-
-def _formula(tile: Tile, program: Program, depth: int) -> str:
-    """A formula of a tile in the derivation's symbols, two levels deep at most."""
-    tile = strip(tile)
-    name = program.graph.names.get(tile.id)
-    if depth and name:
-        return name
-    args = [_formula(a, program, depth + 1) for a in tile.args] if depth < 2 else []
-    axes = "".join(a for a in tile.axes if a not in SIZES)
-    match tile.op:
-        case "ein" if args:
-            sign = " " if is_dot(tile) else " * "
-            return sign.join(args)
-        case "add" if args:
-            return f"({args[0]} + {args[1]})" if depth else f"{args[0]} + {args[1]}"
-        case "scale" if args:
-            return f"-{args[0]}" if tile.attr[0] == -1 else f"{tile.attr[0]} {args[0]}"
-        case "factor" if args:
-            return f"{tile.attr[0]} {args[0]}"
-        case "reduce" if args:
-            return f"sum {args[0]}"
-        case "broadcast" if args:
-            return args[0]
-        case "decay":
-            return f"E({tile.attr[0]}, {tile.attr[1]})"
-        case "contract" if args:
-            return f"<{args[0]}, {args[1]}>_E"
-        case "inverse" if args:
-            return f"(I - {args[0]})^-1"
-        case "running":
-            return "sum over later rows"
-        case "once" if args:
-            return args[0]
-        case "load" | "log_decay":
-            return program.operand(tile).name
-        case "cotangent":
-            return f"dO{tile.attr[0] or ''}"
-    return name or f"{tile.op}_{axes}"

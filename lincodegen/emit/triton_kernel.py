@@ -87,7 +87,7 @@ class _Printer:
         """Prints body and stores first; loads, clocks and indices follow from them."""
         body, kernel = self.body, self.kernel
         body.run()
-        stores = {"inside": [], "after": []}  # type: dict[str, list[str]]
+        stores: dict[str, list[str]] = {"inside": [], "after": []}
         for stored in kernel.outputs:
             inside = kernel.looped is not None and kernel.looped in strip(stored.tile).axes
             stores["inside" if inside else "after"] += self._store(stored)
@@ -220,7 +220,7 @@ class _Printer:
         lines = []
         rows = self.body.rows
         own = {o.name: o.axes[0] for _, o in self.program.operands}
-        for name, axes in self.body.loads.items():
+        for name in self.body.loads:
             if name in own:
                 lines.append(f"row_{name} = {rows.row(own[name], f'H_{name}')}")
         needed: dict[str, str] = {}
@@ -250,15 +250,14 @@ class _Printer:
     def _address(self, stored: Stored) -> tuple[str, str | None]:
         """Pointer and mask of a stored tile."""
         tile, rows = strip(stored.tile), self.body.rows
-        if stored.kind == "parts":
-            live = rows.live(tile.axes[0])
-            extent = ["NBH", "T", *([str(live)] if live > 1 else []), *(SIZES[a] for a in tile.axes[1:])]
-            part = f"{stored.name} + i_k.to(tl.int64) * ({' * '.join(extent)})"
-            return rows.pointer(part, tile.axes, self._row_name(tile.axes[0])), rows.masks(tile.axes)
-        if stored.kind == "rows":
-            return rows.pointer(stored.name, tile.axes, self._row_name(tile.axes[0])), rows.masks(
-                tile.axes
-            )
+        if stored.kind in ("rows", "parts"):
+            row, base = self._row_name(tile.axes[0]), stored.name
+            if stored.kind == "parts":
+                live = rows.live(tile.axes[0])
+                extent = ["NBH", "T", *([str(live)] if live > 1 else [])]
+                extent += [SIZES[a] for a in tile.axes[1:]]
+                base += f" + i_k.to(tl.int64) * ({' * '.join(extent)})"
+            return rows.pointer(base, tile.axes, row), rows.masks(tile.axes)
         if stored.kind == "square":
             r, c = (rows.size(a) for a in tile.axes)
             names = [self._local(a) for a in tile.axes]

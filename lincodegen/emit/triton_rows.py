@@ -183,13 +183,14 @@ class Clocks:
         tag = "t" if point.border else self.rows.tag(point.axis)
         if point.border:
             self.rows.used.setdefault("t")
-        passed = (-1,) if point.border else self._passed(point, channel)
+        passed = (-1,) if point.border else self.passed(point, channel)
         key = (tag, passed, channel)
         if key not in self.made:
             self.made[key] = self._clock(tag, axis if tag != "t" else "tok", passed, channel)
         return self.made[key]
 
-    def _passed(self, point: At, channel: bool) -> tuple[int, ...]:
+    def passed(self, point: At, channel: bool) -> tuple[int, ...]:
+        """Decays of its own token before each slot of a row point."""
         group = self.rows.program.form.group
         slots = self.rows.program.form.slots(point.axis)
         return tuple(group.clocks(getattr(s, point.moment))[int(channel)] for s in slots)

@@ -61,7 +61,9 @@ def _generated(path: Path) -> bool:
     """Whether a file says at its beginning that it was generated."""
     text = _read(path)
     beginning = (text or "")[:_LOOKED_AT]
-    marked = MARK in beginning if path.suffix != ".json" else '"generator": "lincodegen' in beginning
+    marked = (
+        MARK in beginning if path.suffix != ".json" else '"generator": "lincodegen' in beginning
+    )
     return text == "" or marked
 
 

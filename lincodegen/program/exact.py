@@ -167,7 +167,7 @@ class Evaluator:
         return out.reshape(shape)
 
     def _leaf(self, node: Node) -> Array | Any:  # noqa: ANN401
-        name = node.attr[0] if node.attr else None
+        name: Any = node.attr[0] if node.attr else None
         match node.op:
             case "input":
                 return self._unknowns(f"{name}@{self.token}", self.shape(node))

@@ -15,10 +15,13 @@ from lincodegen.program.ir import END, START, At, Axes, Graph, Tile
 from lincodegen.program.program import Operand, Program, Scalar
 from lincodegen.spec.step import Node
 
-
 RESERVED = frozenset(
-    "B T H K V NT NK BT BK BV NBH PRECISION LOG2_E tl torch triton dtype config tiles splits state "
-    "saved chunk_size batch length heads num_chunks i h h0 ht dh dht dh0 o do S dS".split()
+    (
+        *("B", "T", "H", "K", "V", "NT", "NK", "BT", "BK", "BV", "NBH", "PRECISION", "LOG2_E"),
+        *("tl", "torch", "triton", "dtype", "config", "tiles", "splits", "state", "saved", "i"),
+        *("chunk_size", "batch", "length", "heads", "num_chunks", "S", "dS", "o", "do"),
+        *("h", "h0", "ht", "dh", "dht", "dh0"),
+    )
 )
 """Names that emitted text uses for itself."""
 

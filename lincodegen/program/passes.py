@@ -188,7 +188,8 @@ def push_scales(program: Program) -> Program:
 
     def rule(graph: Graph, tile: Tile, args: tuple[Tile, ...]) -> Tile:
         if tile.op == "ein" and is_dot(tile):
-            return dot(graph, *args, tile.axes)
+            x, y = args
+            return dot(graph, x, y, tile.axes)
         return same(graph, tile, args)
 
     return rebuilt(program, rule)

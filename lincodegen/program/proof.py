@@ -18,6 +18,7 @@ from sympy import ZZ
 from sympy.polys.rings import ring as polynomial_ring
 
 from lincodegen.derive.events import Rank1, Timeline
+from lincodegen.errors import InternalError
 from lincodegen.program.evaluate import TileEvaluator
 from lincodegen.program.exact import Array, Field, Polynomials, Residues
 from lincodegen.program.ir import Tile
@@ -192,7 +193,7 @@ class _GroupCheck:
 
     def equations(self) -> Iterator[tuple[str, bool]]:
         """(name, holds) of every equation, in the order of dependence."""
-        rows = {"m": [], "w": []}  # type: dict[str, list[tuple[int, int]]]
+        rows: dict[str, list[tuple[int, int]]] = {"m": [], "w": []}
         for t in range(self.size.tokens):
             for i, event in enumerate(self.group.events):
                 if isinstance(event, Rank1):
@@ -237,6 +238,8 @@ class _GroupCheck:
             for token, i in readers:
                 if read is None:
                     event = self.group.events[i]
+                    if not isinstance(event, Rank1) or event.b is None:
+                        raise InternalError("a row of the solve erases nothing")
                     x = self.unrolled.evaluators[token](event.b)
                     held = trace[(token, event.read)]
                 else:
@@ -263,7 +266,6 @@ class _GroupCheck:
 
     def adjoint(self) -> bool:
         """d(loss) along the slopes of all unknowns equals the gradients times the slopes."""
-        prime = self.size.ring.prime
         loss = self._paired(self.program.d_state, self.trace.final)
         for j, tile in enumerate(self.program.d_outputs):
             reads = [self.trace.reads[(t, j)] for t in range(self.size.tokens)]
@@ -272,7 +274,7 @@ class _GroupCheck:
         got = self._along(self.program.d_carry, self.leaves[self.program.carry.id], log=False)
         for leaf, gradient in self.program.gradients:
             got += self._along(gradient, self.leaves[leaf.id], log=leaf.op == "log_decay")
-        return (got - want) % prime == 0
+        return (got - want) % loss.prime == 0
 
     def _paired(self, cotangent: Tile, value: Array | None) -> Any:  # noqa: ANN401
         return (self.leaves[cotangent.id] * value).sum()

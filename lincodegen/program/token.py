@@ -16,8 +16,9 @@ from lincodegen.program.token_graph import Graph, node_of
 from lincodegen.program.token_names import Names, name_values
 from lincodegen.program.token_norms import open_norms
 from lincodegen.program.token_reader import StepReader
-from lincodegen.program.token_sweep import reverse_sweep
+from lincodegen.program.token_rules import new_graph
 from lincodegen.program.token_text import node_text
+from lincodegen.program.token_vjp import reverse_sweep
 from lincodegen.spec.step import Node, Recurrence, Shape
 
 
@@ -167,7 +168,7 @@ def opened_norms(program: TokenProgram) -> TokenProgram:
 
 def _graph_of(program: TokenProgram) -> tuple[Graph, dict[str, int]]:
     """The statements as values of a graph, by name."""
-    graph = Graph()
+    graph = new_graph()
     values: dict[str, int] = {}
     for statement in program.statements:
         values[statement.name] = _value_of(graph, values, statement.value)

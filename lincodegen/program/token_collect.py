@@ -6,12 +6,8 @@ after    stack(a, b)                        concat(a, b)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lincodegen.program.token_graph import Graph
 from lincodegen.spec.dims import Dim
-
-if TYPE_CHECKING:
-    from lincodegen.program.token_graph import Graph
 
 
 def collect(graph: Graph, parts: list[int]) -> int:

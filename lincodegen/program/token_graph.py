@@ -23,9 +23,10 @@ The operations are those of :mod:`lincodegen.spec.step` and these, which adjoint
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from lincodegen.program.token_rules import RULES
 from lincodegen.program.token_shapes import infer_shape
 from lincodegen.spec.step import Attr, Node, Shape
 
@@ -41,9 +42,14 @@ class Definition:
 
 
 class Graph:
-    """Definitions in order of evaluation; :meth:`make` returns the simplest equal value."""
+    """Definitions in order of evaluation; :meth:`make` returns the simplest equal value.
 
-    def __init__(self) -> None:
+    Args:
+        rules: what simplifies a new value, by its operation.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self.rules = rules
         self.definitions: list[Definition] = []
         self._index: dict[Definition, int] = {}
 
@@ -66,7 +72,7 @@ class Graph:
         """The value of ``op`` on earlier values, its shape inferred where none is given."""
         if shape is None:
             shape = infer_shape(op, [self.shape(a) for a in args], attr)
-        rule = RULES.get(op)
+        rule = self.rules.get(op)
         simpler = rule(self, args, attr, shape) if rule else None
         if simpler is not None:
             return simpler
@@ -91,6 +97,10 @@ class Graph:
         self.definitions.append(definition)
         self._index[definition] = len(self.definitions) - 1
         return len(self.definitions) - 1
+
+
+Rule: TypeAlias = Callable[[Graph, tuple[int, ...], Attr, Shape], int | None]
+"""From operands, attributes and shape of a value to an equal simpler one, or None."""
 
 
 def node_of(graph: Graph, value: int, leaves: dict[int, Node]) -> Node:

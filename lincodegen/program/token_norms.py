@@ -9,13 +9,14 @@ Taken after differentiation, so that a norm and its adjoint share the inverse.
 from __future__ import annotations
 
 from lincodegen.program.token_graph import Graph
+from lincodegen.program.token_rules import new_graph
 
 NORMS = frozenset(("l2norm", "rmsnorm", "layernorm"))
 
 
 def open_norms(graph: Graph, roots: list[int]) -> tuple[Graph, dict[int, int]]:
     """A graph without norms, and the value in it of each value that ``roots`` depend on."""
-    opened, place = Graph(), {}
+    opened, place = new_graph(), {}
     for value in sorted(graph.reachable(roots)):
         definition = graph[value]
         args = tuple(place[arg] for arg in definition.args)

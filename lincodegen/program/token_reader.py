@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from lincodegen.program.token_graph import Graph
+from lincodegen.program.token_rules import new_graph
 from lincodegen.spec.step import Node, Recurrence
 
 
@@ -17,7 +17,7 @@ class StepReader:
     """
 
     def __init__(self, recurrence: Recurrence, cut: Mapping[Node, str]) -> None:
-        self.graph = Graph()
+        self.graph = new_graph()
         self.hints: dict[int, str] = {}
         self._recurrence = recurrence
         self._cut = cut

@@ -8,16 +8,9 @@ Scalar factors move to the smaller operand. ``0 * x`` stays: it is NaN where x i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
+from lincodegen.program.token_graph import Graph, Rule
 from lincodegen.program.token_shapes import infer_shape
 from lincodegen.spec.step import Attr, Shape
-
-if TYPE_CHECKING:
-    from lincodegen.program.token_graph import Graph
-
-Rule = Callable[["Graph", tuple[int, ...], Attr, Shape], int | None]
 
 
 def _literal(graph: Graph, value: int) -> int | float | None:
@@ -228,3 +221,8 @@ RULES: dict[str, Rule] = {
     "mean": _reduction,
     "index": _index,
 }
+
+
+def new_graph() -> Graph:
+    """An empty graph whose values are simplified by these rules."""
+    return Graph(RULES)

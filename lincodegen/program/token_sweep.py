@@ -7,37 +7,24 @@ contribution is therefore 0 wherever the cotangent is, whatever the other factor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from lincodegen.errors import InternalError
 from lincodegen.program.token_collect import collect
 from lincodegen.program.token_graph import Graph
 from lincodegen.program.token_shapes import ONE
-from lincodegen.program.token_vjp import VJPS
 from lincodegen.spec.step import Shape
-
-
-def reverse_sweep(graph: Graph, seeds: dict[int, int], wrt: Iterable[int]) -> dict[int, int]:
-    """Cotangents of every value between ``wrt`` and ``seeds``, by value.
-
-    Args:
-        graph: the values; the sweep adds to it.
-        seeds: the cotangent that comes from outside, by value.
-        wrt: the leaves to differentiate by; those that no seed depends on are absent.
-    """
-    sweep = Sweep(graph, seeds, set(wrt))
-    for value in sorted(sweep.active, reverse=True):
-        cotangent = sweep.close(value)
-        if cotangent is not None and graph[value].args:
-            sweep.propagate(value, cotangent)
-    return sweep.closed
 
 
 class Sweep:
     """State of one reverse sweep; ``guarded`` values lie below a branch of a ``where``."""
 
-    def __init__(self, graph: Graph, seeds: dict[int, int], wrt: set[int]) -> None:
+    def __init__(
+        self, graph: Graph, seeds: dict[int, int], wrt: set[int], rules: Mapping[str, Rule]
+    ) -> None:
         self.graph = graph
+        self._rules = rules
         needed = graph.reachable(list(seeds))
         self.active: set[int] = set()
         for value in sorted(needed):
@@ -59,7 +46,7 @@ class Sweep:
     def propagate(self, value: int, cotangent: int) -> None:
         """Hand a value's cotangent to its operands."""
         definition = self.graph[value]
-        rule = VJPS.get(definition.op)
+        rule = self._rules.get(definition.op)
         if rule is None:
             raise InternalError(f"no derivative of {definition.op!r}")
         for arg, part in zip(definition.args, rule(self, value, cotangent), strict=True):
@@ -91,3 +78,8 @@ class Sweep:
     def partner(self, value: int, factor: int) -> int:
         """The factor of a contraction with the cotangent of a value."""
         return self.graph.make("finite", factor) if value in self.guarded else factor
+
+
+Contributions: TypeAlias = tuple[int | None, ...]
+Rule: TypeAlias = Callable[[Sweep, int, int], Contributions]
+"""From a value and its cotangent to what each operand gets, None for nothing."""

@@ -8,18 +8,12 @@ abs and sign, half to each side where a maximum or minimum is a tie.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
+from lincodegen.program.token_graph import Graph
 from lincodegen.program.token_norms import inverse_norm, kept
 from lincodegen.program.token_shapes import ONE
-
-if TYPE_CHECKING:
-    from lincodegen.program.token_graph import Graph
-    from lincodegen.program.token_sweep import Sweep
-
-Contributions = tuple[int | None, ...]
-Rule = Callable[["Sweep", int, int], Contributions]
+from lincodegen.program.token_sweep import Contributions, Rule, Sweep
 
 
 def _factor(derivative: Callable[[Sweep, int, int], int]) -> Rule:
@@ -312,3 +306,19 @@ VJPS: dict[str, Rule] = {
     "rmsnorm": _norm(mean=True, centred=False),
     "layernorm": _norm(mean=True, centred=True),
 }
+
+
+def reverse_sweep(graph: Graph, seeds: dict[int, int], wrt: Iterable[int]) -> dict[int, int]:
+    """Cotangents of every value between ``wrt`` and ``seeds``, by value.
+
+    Args:
+        graph: the values; the sweep adds to it.
+        seeds: the cotangent that comes from outside, by value.
+        wrt: the leaves to differentiate by; those that no seed depends on are absent.
+    """
+    sweep = Sweep(graph, seeds, set(wrt), VJPS)
+    for value in sorted(sweep.active, reverse=True):
+        cotangent = sweep.close(value)
+        if cotangent is not None and graph[value].args:
+            sweep.propagate(value, cotangent)
+    return sweep.closed

@@ -1,0 +1,1 @@
+"""What generated packages import: calls, chunk helpers, tile functions, launches."""

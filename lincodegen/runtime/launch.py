@@ -30,7 +30,7 @@ def tiles(
     looped: str | None,
     *,
     K: int,
-    V: int = 1,  # noqa: N803
+    V: int = 1,
 ) -> dict[str, int]:
     """Tile sizes and launch options of a kernel: the model's default.
 

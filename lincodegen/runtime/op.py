@@ -63,7 +63,9 @@ def token_results(call: Call, results: Sequence[Tensor]) -> tuple[Any, Any]:
     )
     states = []
     for state, given, new in zip(signature.states, call.states, results[count:], strict=True):
-        value = take_heads(_full(call, new, state.shape), call.heads[f"state {state.name}"], STATE_AXIS)
+        value = take_heads(
+            _full(call, new, state.shape), call.heads[f"state {state.name}"], STATE_AXIS
+        )
         states.append(value.contiguous() if given is None else given.copy_(value))
     one_state = states[0] if len(states) == 1 else tuple(states)
     return outputs[0] if count == 1 else outputs, one_state

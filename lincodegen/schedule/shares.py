@@ -95,7 +95,8 @@ def _parts(graph: Graph, tile: Tile, given: set[int], axis: str) -> tuple[Tile |
     if tile.op == "running":
         return _running_parts(graph, tile, given, axis)
     if tile.op in _LINEAR:
-        return tuple(_again(graph, tile, p) for p in _parts(graph, tile.args[0], given, axis))
+        part, rest = _parts(graph, tile.args[0], given, axis)
+        return _again(graph, tile, part), _again(graph, tile, rest)
     x, y = tile.args
     first = _depends(x, given, axis, {})
     pair = _parts(graph, x if first else y, given, axis)

@@ -18,6 +18,7 @@ _INPUTS = {
     "h": '{shape: [], domain: "[-inf, 0]"}',
     "gk": '{shape: [K], domain: "[-inf, 0]"}',
     "gv": '{shape: [V], domain: "[-inf, 0]"}',
+    "matrix": "{shape: [K, K]}",
     "raw": "{shape: []}",
     "rawk": "{shape: [K]}",
     "beta": '{shape: [], domain: "[0, 1]"}',
@@ -25,8 +26,9 @@ _INPUTS = {
     "wide": '{shape: [], domain: "[0, 2]"}',
     "keep": '{shape: [], domain: "[0, 1]"}',
     "keepk": '{shape: [K], domain: "[0, 1]"}',
-    "soft": '{shape: [], domain: "(0, 1]"}',
-    "openk": '{shape: [K], domain: "(0, 1]"}',
+    "slowk": '{shape: [K], domain: "[-1, 0]"}',
+    "soft": '{shape: [], domain: "[0.02, 1]"}',
+    "openk": '{shape: [K], domain: "[0.02, 1]"}',
     "kn": '{shape: [n, K], norm: "[0, 1]"}',
     "vn": "{shape: [n, V]}",
     "bn": '{shape: [n], domain: "[0, 1]"}',
@@ -274,6 +276,25 @@ SPECS = {
             """,
             {},
         ),
+        "bounded_channel_decay": (
+            """
+            S = exp(slowk)[:, None] * S
+            p = S.T @ d
+            S = S + outer(k, v)
+            o = S.T @ q
+            """,
+            {"outputs": "[p, o]"},
+        ),
+        "bounded_channel_erase": (
+            """
+            S = diag(0.5 + 0.5 * keepk) @ S
+            S = exp(g) * S
+            S = S - beta * outer(k, S.T @ e) + outer(d, v)
+            o = S @ u + d
+            p = S.T @ q
+            """,
+            {"outputs": "[o, p]"},
+        ),
         "mixed_signs": (
             """
             S = exp(g) * S
@@ -295,15 +316,16 @@ SPECS = {
 
 _MOMENTUM = "{S: {shape: [K, V]}, M: {shape: [K, V]}}"
 REFUSED = {
-    name: (spec(name, step, **blocks), reason)
-    for name, (step, reason, blocks) in {
+    name: (spec(name, step, **blocks), statement, reason)
+    for name, (step, statement, reason, blocks) in {
         "tanh_of_state": (
             """
             S = exp(g) * S + outer(k, v)
             S = tanh(S)
             o = S.T @ q
             """,
-            "line 9: `tanh`",
+            "S = tanh(S)",
+            "`tanh` makes the update non-linear in S",
             {},
         ),
         "squared_state": (
@@ -311,7 +333,8 @@ REFUSED = {
             S = S * S + outer(k, v)
             o = S.T @ q
             """,
-            "line 7: a product of two values that depend on S",
+            "S = S * S",
+            "a product of two values that depend on S",
             {},
         ),
         "full_decay": (
@@ -319,33 +342,38 @@ REFUSED = {
             S = sigmoid(outer(d, v)) * S + outer(k, v)
             o = S.T @ q
             """,
-            "line 8: the state is scaled elementwise by a full matrix",
+            "S = sigmoid",
+            "the state is scaled elementwise by a full matrix",
             {},
         ),
         "gated_erase": (
             """
+            S = exp(g) * S
             S = S + outer(k, v - w * (S.T @ k))
             o = S.T @ q
             """,
-            "line 8: an erased value is gated per value channel",
+            "S = S + outer",
+            "an erased value is gated per value channel",
             {},
         ),
-        "channel_decay_on_the_other_side": (
+        "decay_on_the_other_side": (
             """
             S = exp(gv)[None, :] * S
             S = S + beta * outer(k, v - S.T @ k)
             o = S.T @ q
             """,
+            "S = ",
             "state S",
             {},
         ),
-        "coupled": (
+        "coupled_momentum": (
             """
             M = keep * M + outer(k, v - S.T @ k)
             S = S + beta * M
             o = S.T @ q
             """,
-            "depend on each other",
+            "",
+            "the states S, M depend on each other",
             {"state": _MOMENTUM},
         ),
         "state_as_output": (
@@ -353,7 +381,17 @@ REFUSED = {
             S = exp(g) * S + outer(k, v)
             o = S
             """,
+            "o = S",
             "S itself is an output",
+            {},
+        ),
+        "state_used_elementwise": (
+            """
+            S = exp(g) * S + outer(k, v)
+            o = sum(relu(S), axis=0) + q[0] * v
+            """,
+            "o = sum",
+            "`relu`",
             {},
         ),
         "overwritten": (
@@ -361,7 +399,8 @@ REFUSED = {
             o = S.T @ q
             S = outer(k, v)
             """,
-            "line 8: the state is overwritten",
+            "S = outer",
+            "the state is overwritten by a value without its past",
             {},
         ),
         "signed_decay": (
@@ -369,7 +408,8 @@ REFUSED = {
             S = raw * S + outer(k, v)
             o = S.T @ q
             """,
-            "line 8: a decay factor is not proved to be >= 0",
+            "S = raw",
+            "a decay factor is not proved to be >= 0",
             {},
         ),
         "growing_channel": (
@@ -377,7 +417,8 @@ REFUSED = {
             S = exp(rawk)[:, None] * S + outer(k, v)
             o = S.T @ q
             """,
-            "line 8: a channel decay is not proved to be <= 1",
+            "S = exp",
+            "a channel decay is not proved to be <= 1",
             {},
         ),
         "old_state_back": (
@@ -387,7 +428,19 @@ REFUSED = {
             S = S0 + outer(k, v)
             o = S.T @ q
             """,
-            "line 10: an earlier value of the state",
+            "S = S0",
+            "an earlier value of the state replaces later updates",
+            {},
+        ),
+        "two_values_added": (
+            """
+            S0 = S
+            S = exp(g) * S + outer(k, v)
+            S = S + 0.5 * S0
+            o = S.T @ q
+            """,
+            "S = S + 0.5",
+            "two values of the state from different lines are added",
             {},
         ),
         "both_sides": (
@@ -396,7 +449,8 @@ REFUSED = {
             S = S - beta * outer(S @ u, u)
             o = S.T @ q
             """,
-            "state S",
+            "S = S",
+            "the transition acts on the other side of the state",
             {},
         ),
         "transposed_state": (
@@ -404,14 +458,25 @@ REFUSED = {
             S = exp(g) * S.T + outer(k, d)
             o = S.T @ q
             """,
-            "state S",
+            "S = exp",
+            "the state becomes its own transpose",
             {"state": "{S: {shape: [K, K]}}"},
+        ),
+        "full_transition": (
+            """
+            S = matrix @ S + outer(k, v)
+            o = S.T @ q
+            """,
+            "S = matrix",
+            "`input` gives a matrix that is no sum of outer products",
+            {},
         ),
         "quadratic_read": (
             """
             S = exp(g) * S + outer(k, v) * dot(S.T @ q, v)
             o = S.T @ q
             """,
+            "S = exp",
             "state S",
             {},
         ),
@@ -420,7 +485,17 @@ REFUSED = {
             S = exp(g) * S + outer(k, S.T @ (S @ v))
             o = S.T @ q
             """,
+            "S = exp",
             "a product of two values that depend on S",
+            {},
+        ),
+        "division_by_a_read": (
+            """
+            S = exp(g) * S + outer(k, v / (1 + abs(S.T @ k)))
+            o = S.T @ q
+            """,
+            "S = exp",
+            "a division by a value that depends on S",
             {},
         ),
     }.items()

@@ -1,0 +1,87 @@
+"""Compile jobs of an op's kernels: the arguments of a typical call, with tiles from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lincodegen.compile.job import Argument, CompileJob
+from lincodegen.config import Config
+from lincodegen.targets import Target
+
+TOKENS = 4096
+HEADS = 32
+SEQUENCE_HEADS = 64
+LEAST_TILE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLaunch:
+    """What the launcher of one kernel passes to it.
+
+    Attributes:
+        label: the kernel within its op, as in ``scan_fwd``.
+        name: its function.
+        pointers: tensors by name, and whether they have the operands' dtype; else float32.
+        scalars: floating-point arguments.
+        integers: integer arguments with their typical values.
+        constants: names of its constexpr parameters.
+        tiled: the axis shared out over programs, "k", "v" or None.
+        looped: the contracted axis that its inner loop goes over, or None.
+    """
+
+    label: str
+    name: str
+    pointers: tuple[tuple[str, bool], ...]
+    scalars: tuple[str, ...]
+    integers: tuple[tuple[str, int], ...]
+    constants: tuple[str, ...]
+    tiled: str | None
+    looped: str | None
+
+    def cuts(self, axis: str) -> bool:
+        """Whether the kernel takes an axis in tiles; else it holds it whole."""
+        return axis in (self.tiled, self.looped)
+
+
+def whole_tile(size: int) -> int:
+    """The tile of an axis that is not cut: the power of two that holds it, a dot's least at least."""
+    return max(LEAST_TILE, 1 << (size - 1).bit_length())
+
+
+def job_of(
+    launch: KernelLaunch,
+    path: Path,
+    sizes: Mapping[str, int],
+    dtype: str,
+    target: Target,
+    config: Config,
+) -> CompileJob:
+    """The job of one kernel.
+
+    Args:
+        path: the module that defines it.
+        sizes: K and V.
+        dtype: Triton's name of the operands' dtype, as in ``bf16``.
+    """
+    kinds = {True: f"*{dtype}", False: "*fp32"}
+    arguments: dict[str, Argument] = {name: kinds[wide] for name, wide in launch.pointers}
+    arguments |= dict.fromkeys(launch.scalars, 0.088)
+    arguments |= dict(launch.integers)
+    values = {
+        **{size: sizes[size] for size in sizes},
+        "BT": config.chunk_size,
+        "BK": _tile(launch, "k", sizes, config.tile_k),
+        "BV": _tile(launch, "v", sizes, config.tile_v),
+        "PRECISION": "ieee",
+    }
+    constants = {name: values.get(name, HEADS) for name in launch.constants}
+    return CompileJob(
+        path, launch.name, arguments, constants, target, config.num_warps, config.num_stages
+    )
+
+
+def _tile(launch: KernelLaunch, axis: str, sizes: Mapping[str, int], tile: int) -> int:
+    whole = whole_tile(sizes.get(axis.upper(), 1))
+    return min(tile, whole) if launch.cuts(axis) else whole

@@ -1,0 +1,142 @@
+"""The search space of a kernel: ordinal parameters, and limits as predicates over a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from lincodegen.config import Config
+from lincodegen.schedule.kernels import Kernel
+from lincodegen.targets import Target
+
+LEAST_TILE = 16
+ROWS = 128
+"""Most rows of a tile: a chunk's tokens times the slots of a token."""
+CARRY_REGISTERS = 128
+"""Most registers a thread may spend on the carried state: half of what the ISA gives it."""
+WGMMA_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One ordinal parameter: a field of `Config` and its values, ascending."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a configuration must satisfy on a target; ``reason`` says why."""
+
+    reason: str
+    holds: Callable[[Config, Target], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Every configuration that a kernel may take."""
+
+    parameters: tuple[Parameter, ...]
+    limits: tuple[Limit, ...]
+
+    def configs(self, target: Target) -> Iterator[Config]:
+        """Those that the limits admit, the last parameter fastest."""
+        for values in product(*(p.values for p in self.parameters)):
+            config = Config(*values)
+            if not self.broken(config, target):
+                yield config
+
+    def broken(self, config: Config, target: Target) -> tuple[str, ...]:
+        """Reasons of the limits that a configuration breaks."""
+        return tuple(limit.reason for limit in self.limits if not limit.holds(config, target))
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Sizes behind a kernel's axes.
+
+    Attributes:
+        sizes: channels by axis, "k" and "v".
+        slots: rows a token of each row axis, dead ones included.
+        operand_bytes: bytes of one entry of a dot operand.
+    """
+
+    sizes: Mapping[str, int]
+    slots: tuple[int, ...]
+    operand_bytes: int
+
+    def whole(self, axis: str) -> int:
+        """The tile that holds an axis: a power of two, `LEAST_TILE` at least."""
+        return max(LEAST_TILE, 1 << (self.sizes.get(axis, 1) - 1).bit_length())
+
+
+def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
+    """The space of one kernel: an axis that it holds whole has one value."""
+    parameters = (
+        Parameter("chunk_size", (16, 32, 64, 128)),
+        Parameter("tile_k", _tiles(kernel, extents, "k")),
+        Parameter("tile_v", _tiles(kernel, extents, "v")),
+        Parameter("num_warps", (2, 4, 8)),
+        Parameter("num_stages", (1, 2, 3) if _loops(kernel) else (1,)),
+    )
+    return SearchSpace(parameters, _limits(kernel, extents))
+
+
+def _loops(kernel: Kernel) -> bool:
+    """Whether there is a loop to pipeline: over chunks, or over tiles of an axis."""
+    return kernel.carry is not None or kernel.looped is not None
+
+
+def _tiles(kernel: Kernel, extents: Extents, axis: str) -> tuple[int, ...]:
+    whole = extents.whole(axis)
+    if axis not in (kernel.tiled, kernel.looped):
+        return (whole,)
+    return tuple(t for t in (16, 32, 64, 128) if t <= whole)
+
+
+def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
+    most, least = max(extents.slots), min(extents.slots)
+
+    def staged(config: Config) -> int:
+        """Bytes of the tiles that wait in shared memory: one stage less than there are."""
+        tiles = (s.tile.axes for s in kernel.given if len(s.tile.axes) == 2)
+        lengths = {"k": config.tile_k, "v": config.tile_v}
+        rows = config.chunk_size * least
+        area = sum(lengths.get(a, rows) * lengths.get(b, rows) for a, b in tiles)
+        return area * extents.operand_bytes * (config.num_stages - 1)
+
+    def carried(config: Config, target: Target) -> float:
+        if kernel.carry is None:
+            return 0.0
+        return config.tile_k * config.tile_v / (config.num_warps * target.warp_size)
+
+    return (
+        Limit(
+            f"rows of a tile are at most {ROWS}",
+            lambda c, _: c.chunk_size * most <= ROWS,
+        ),
+        Limit(
+            f"a dot takes at least {LEAST_TILE} entries of each axis",
+            lambda c, _: min(c.chunk_size * least, c.tile_k, c.tile_v) >= LEAST_TILE,
+        ),
+        Limit(
+            "loaded tiles wait in shared memory",
+            lambda c, t: staged(c) <= t.shared_per_block,
+        ),
+        Limit(
+            "the carried state takes at most half of a thread's registers",
+            lambda c, t: carried(c, t) <= CARRY_REGISTERS,
+        ),
+        Limit(
+            "warpgroup matrix instructions take four warps and 64 rows",
+            lambda c, t: (
+                t.matrix_unit != "wgmma"
+                or (
+                    c.num_warps >= 4
+                    and (kernel.role == "prep" or c.chunk_size * most >= WGMMA_ROWS)
+                )
+            ),
+        ),
+    )

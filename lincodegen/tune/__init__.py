@@ -1,0 +1,1 @@
+"""Chooses configurations: ahead of time, from what the compiler says of each candidate."""

@@ -1,0 +1,93 @@
+"""The kernels of an op as one module and as launches that can be compiled without a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lincodegen.compile.launches import SEQUENCE_HEADS, TOKENS, KernelLaunch
+from lincodegen.emit.templates import formatted
+from lincodegen.emit.triton_kernel import KernelText
+from lincodegen.emit.triton_module import module_header, print_triton
+from lincodegen.emit.triton_rows import power_of_two
+from lincodegen.program.ir import strip
+from lincodegen.program.program import Program
+from lincodegen.schedule.kernels import Kernel, Stored, schedule
+
+_INTEGERS = {"T": TOKENS, "NBH": SEQUENCE_HEADS}
+
+
+@dataclass(frozen=True, slots=True)
+class OpKernel:
+    """One kernel: how it is launched, its place in the schedule, the slots of its row axes."""
+
+    launch: KernelLaunch
+    kernel: Kernel
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpKernels:
+    """Every kernel of an op and the text of the module that defines them."""
+
+    op: str
+    text: str
+    kernels: tuple[OpKernel, ...]
+
+
+def op_kernels(op: str, programs: Sequence[Program]) -> OpKernels:
+    """The kernels of an op; several groups are told apart by the names of their states."""
+    texts: list[str] = []
+    found: list[OpKernel] = []
+    tools: set[str] = set()
+    for program in programs:
+        suffix = f"_{program.form.group.state.name}" if len(programs) > 1 else ""
+        printed = print_triton(schedule(program), op, suffix)
+        texts.append(printed.text)
+        tools |= printed.tools
+        slots = tuple(power_of_two(len(s)) for _, s in program.form.axes)
+        found += [OpKernel(_launch(program, k, suffix), k.kernel, slots) for k in printed.kernels]
+    text = formatted(module_header(frozenset(tools)) + "\n".join(texts))
+    return OpKernels(op, text, tuple(found))
+
+
+def kernel_label(kernel: Kernel, suffix: str) -> str:
+    """The name of a kernel within its op, as in ``scan_fwd`` or ``S_scan_fwd``."""
+    return f"{suffix}_{kernel.name}".removeprefix("_")
+
+
+def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
+    kinds = _kinds(program, printed.kernel)
+    parameters = _parameters(printed.text)
+    return KernelLaunch(
+        kernel_label(printed.kernel, suffix),
+        printed.name,
+        tuple((name, kinds.get(name, True)) for name in printed.pointers),
+        printed.scalars,
+        tuple((n, value) for n, value in _INTEGERS.items() if n in parameters),
+        printed.constants,
+        printed.kernel.tiled,
+        printed.kernel.looped,
+    )
+
+
+def _parameters(text: str) -> set[str]:
+    """Names between the parentheses of the kernel's definition."""
+    head = text[text.index("def ") : text.index("):")]
+    return {line.strip().split(":")[0].rstrip(",") for line in head.splitlines()[1:]}
+
+
+def _kinds(program: Program, kernel: Kernel) -> dict[str, bool]:
+    """Whether a pointer is to the operands' dtype: tiles are, but for states and log decays."""
+    kinds = {o.name: len(o.axes) == 2 for _, o in program.operands}
+    kinds |= {o.name: False for _, o, _ in program.logs}
+    kinds |= {s.name: _wide(s) for s in (*kernel.given, *kernel.outputs)}
+    if kernel.carry is not None:
+        kinds |= {kernel.carry.first: False, kernel.carry.last: False}
+    return kinds
+
+
+def _wide(stored: Stored) -> bool:
+    if stored.kind in ("square", "states"):
+        return True
+    return stored.kind == "rows" and len(strip(stored.tile).axes) == 2
