@@ -580,7 +580,8 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     config = tiles("prep", "fwd", None, "k", K=K, V=V)
     A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
     delta_rule_negative_prep_fwd_kernel[(NT * B * H,)](
@@ -697,7 +698,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     A, h0 = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)

@@ -68,7 +68,16 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     P_Z = P_t0m @ Z_m
     dot_t0v = (q * decay_t0k) @ S_0
     O_t0 = P_Z + P_v + dot_t0v
-    return from_rows(scale * O_t0, batch, length, 1), S.unflatten(0, (batch, heads)), (S_0, A, dot_mv, Z_m,)
+    return (
+        from_rows(scale * O_t0, batch, length, 1),
+        S.unflatten(0, (batch, heads)),
+        (
+            S_0,
+            A,
+            dot_mv,
+            Z_m,
+        ),
+    )
 
 
 def backward(saved, v, a, b, k, q, gk, scale, d_out0, d_state, chunk_size):

@@ -797,7 +797,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     config = tiles("prep", "fwd", None, "k", K=K, V=V)
     A = torch.empty(B * H * NT, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
     gated_delta_product_prep_fwd_kernel[(NT * B * H,)](
@@ -923,7 +924,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     A, h0 = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)

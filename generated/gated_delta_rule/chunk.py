@@ -63,7 +63,16 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     P_Z = P_t0m @ Z_m
     q_h = q @ S_0
     O_t0 = P_Z + decay_m[..., None] * q_h
-    return from_rows(scale * O_t0, batch, length, 1), S.unflatten(0, (batch, heads)), (S_0, A, k_h, Z_m,)
+    return (
+        from_rows(scale * O_t0, batch, length, 1),
+        S.unflatten(0, (batch, heads)),
+        (
+            S_0,
+            A,
+            k_h,
+            Z_m,
+        ),
+    )
 
 
 def backward(saved, k, v, beta, q, g, scale, d_out0, d_state, chunk_size):

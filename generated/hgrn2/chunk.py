@@ -49,7 +49,7 @@ def backward(saved, v, q, k, g, scale, d_out0, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     batch, heads = d_state.shape[:2]
     length = v.shape[1]
-    S_0, = saved
+    (S_0,) = saved
     v = to_rows(v, chunk_size, heads, 1, 1)
     q = to_rows(q, chunk_size, heads, 1, 1)
     k = to_rows(k, chunk_size, heads, 1, 1)

@@ -59,7 +59,16 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     P_Z = P_t0m @ Z_m
     dot_t0v = (q * decay_mk) @ S_0
     O_t0 = P_Z + dot_t0v
-    return from_rows(scale * O_t0, batch, length, 1), S.unflatten(0, (batch, heads)), (S_0, A, dot_mv, Z_m,)
+    return (
+        from_rows(scale * O_t0, batch, length, 1),
+        S.unflatten(0, (batch, heads)),
+        (
+            S_0,
+            A,
+            dot_mv,
+            Z_m,
+        ),
+    )
 
 
 def backward(saved, k, v, beta, q, g, scale, d_out0, d_state, chunk_size):

@@ -541,7 +541,8 @@ def forward(v, q, k, g, state, scale, chunk_size):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
         config = tiles("states", "fwd", "v", None, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
@@ -633,7 +634,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](

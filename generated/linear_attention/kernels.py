@@ -428,7 +428,8 @@ def forward(v, q, k, state, scale, chunk_size):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
         config = tiles("states", "fwd", "v", None, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
@@ -513,7 +514,8 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](

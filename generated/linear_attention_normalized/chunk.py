@@ -36,7 +36,7 @@ def backward_S(saved, v, qs, k, d_out0, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     batch, heads = d_state.shape[:2]
     length = v.shape[1]
-    S_0, = saved
+    (S_0,) = saved
     v = to_rows(v, chunk_size, heads, 1, 1)
     qs = to_rows(qs, chunk_size, heads, 1, 1)
     k = to_rows(k, chunk_size, heads, 1, 1)
@@ -97,7 +97,7 @@ def backward_z(saved, qs, k, d_out0, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     batch, heads = d_state.shape[:2]
     length = qs.shape[1]
-    S_0, = saved
+    (S_0,) = saved
     qs = to_rows(qs, chunk_size, heads, 1, 1)
     k = to_rows(k, chunk_size, heads, 1, 1)
     d_out0 = to_rows(d_out0, chunk_size, heads, 1, 0)

@@ -414,7 +414,8 @@ def forward_S(v, qs, k, state, chunk_size):
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
         config = tiles("states", "fwd", "v", None, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
@@ -499,7 +500,8 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -840,7 +842,8 @@ def forward_z(qs, k, state, chunk_size):
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     if splits(B * H, NT, qs.device):
         config = tiles("states", "fwd", None, None, K=K)
         h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
@@ -909,7 +912,8 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     (h0,) = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", None, None, K=K)
     h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
     linear_attention_normalized_z_states_fwd_kernel[(B * H,)](

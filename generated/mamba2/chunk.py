@@ -53,7 +53,7 @@ def backward(saved, x, dt, C, B_rows, g, d_out0, d_state, chunk_size):
     """Gradients of the operands, in their order, and of the initial state."""
     batch, heads = d_state.shape[:2]
     length = x.shape[1]
-    S_0, = saved
+    (S_0,) = saved
     x = to_rows(x, chunk_size, heads, 1, 1)
     dt = to_rows(dt, chunk_size, heads, 1, 0)
     C = to_rows(C, chunk_size, heads, 1, 1)

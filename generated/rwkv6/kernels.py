@@ -608,7 +608,8 @@ def forward(v, r, k, w, state, chunk_size):
     k = k.to(dtype).contiguous()
     w = w.contiguous()
     NT = triton.cdiv(T, chunk_size)
-    h0, ht = state.contiguous(), torch.empty_like(state)
+    h0 = state.contiguous()
+    ht = torch.empty_like(h0)
     config = tiles("prep", "fwd", None, "k", K=K, V=V)
     Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     rwkv6_prep_fwd_kernel[(NT * B * H,)](
@@ -723,7 +724,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
-    dht, dh0, ht = d_state.contiguous(), torch.empty_like(d_state), torch.empty_like(h0)
+    dht = d_state.contiguous()
+    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("states", "fwd", "v", None, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](

@@ -68,7 +68,16 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     P_Z = P_t0m @ Z_m
     dot_t0v = (r * decay_t0k) @ S_0
     O_t0 = P_Z + P_v + dot_t0v
-    return from_rows(scale * O_t0, batch, length, 1), S.unflatten(0, (batch, heads)), (S_0, A, dot_mv, Z_m,)
+    return (
+        from_rows(scale * O_t0, batch, length, 1),
+        S.unflatten(0, (batch, heads)),
+        (
+            S_0,
+            A,
+            dot_mv,
+            Z_m,
+        ),
+    )
 
 
 def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
@@ -100,12 +109,18 @@ def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
     rows_t0k = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).rows(dP_t0w, k)
     dot_t0m = d_out0 @ Z_m.mT
     dP_t0m = scale * dot_t0m
-    rows_t0k_2 = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).rows(dP_t0m, b)
-    rows_wk = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).columns(dP_t0w, r)
+    rows_t0k_2 = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).rows(
+        dP_t0m, b
+    )
+    rows_wk = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).columns(
+        dP_t0w, r
+    )
     P_t0m = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).gram(r, b)
     dot_mv_2 = P_t0m.mT @ d_out0
     decay_mk = span(clock_m_k, None)
-    rows_mk = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).columns(dP_t0m, r)
+    rows_mk = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).columns(
+        dP_t0m, r
+    )
     P_t0w = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).gram(r, k)
     dot_wv = P_t0w.mT @ d_out0
     N_mw = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).gram(a, k)
@@ -138,12 +153,16 @@ def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
     product_mk = dh_Z * b * decay_wk
     total_k_2 = product_mk.sum(-2)
     dN_mw = A_dZ @ v.mT
-    rows_wk_2 = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).columns(dN_mw, a)
+    rows_wk_2 = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).columns(
+        dN_mw, a
+    )
     dot_mk = A_dZ @ S_0.mT
     rows_mk_2 = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).rows(dN_mw, k)
     dN_mm = A_dZ @ Z_m.mT
     rows_mk_3 = ChannelSpan(clock_m_k, clock_w_k, visible_mm, chunk_size, 0.875039).rows(dN_mm, b)
-    rows_mk_4 = ChannelSpan(clock_m_k, clock_w_k, visible_mm, chunk_size, 0.875039).columns(dN_mm, a)
+    rows_mk_4 = ChannelSpan(clock_m_k, clock_w_k, visible_mm, chunk_size, 0.875039).columns(
+        dN_mm, a
+    )
     sum_t0k = scaled_t0k * r * decay_t0k + r * rows_t0k + r * rows_t0k_2
     dw = running_sum(
         (

@@ -175,7 +175,7 @@ def _kernels_text(
     ]
     tools = frozenset(tool for g in groups for tool in g.tools)
     line = f'"""{recurrence.name}: the chunked form in Triton."""'
-    return formatted("\n".join([header, line, "", module_header(tools), *(g.text for g in groups)]))
+    return "\n".join([header, line, "", module_header(tools), *(g.text for g in groups)])
 
 
 def _tokens_text(recurrence: Recurrence, header: str, plan: OpPlan | None) -> str:
@@ -197,8 +197,12 @@ def _tokens_text(recurrence: Recurrence, header: str, plan: OpPlan | None) -> st
 
 
 def _checked(package: Package) -> Package:
-    """The package, its Python files checked against the whitelist."""
-    for name, text in package.files.items():
+    """The package, its Python files formatted and checked against the whitelist."""
+    files = {
+        name: formatted(text) if name.endswith(".py") else text
+        for name, text in package.files.items()
+    }
+    for name, text in files.items():
         if name.endswith(".py"):
             check_python(f"{package.name}/{name}", text)
-    return package
+    return replace(package, files=files)
