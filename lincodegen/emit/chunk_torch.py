@@ -49,16 +49,12 @@ def print_torch(program: Program, suffix: str = "") -> TorchFunctions:
 def _saved(program: Program) -> tuple[Tile, ...]:
     """Tiles that the forward keeps for the backward: inverses and what the carry's loop made."""
     cut = phases(program.outputs, program.carry, program.next_state)
-    roots = {t.id for t in _reachable(program)}
     kept = [t for t in cut.before if t.op == "inverse"]
-    kept += [t for t in cut.inside if is_dot(t) and t.id in roots and t is not program.next_state]
-    return tuple(t for t in kept if t.id in roots and program.graph.names.get(t.id) != "S")
-
-
-def _reachable(program: Program) -> list[Tile]:
-    from lincodegen.program.ir import below  # noqa: PLC0415
-
-    return below([*(g for _, g in program.gradients), program.d_carry])
+    kept += [t for t in cut.inside if is_dot(t) and t is not program.next_state]
+    roots = [g for _, g in program.gradients]
+    back = phases(roots, program.d_state, program.d_carry, (program.carry, *kept))
+    used = {strip(a).id for t in (*back.before, *back.inside, *back.after) for a in t.args}
+    return tuple(t for t in kept if t.id in used)
 
 
 @dataclass(slots=True)

@@ -185,7 +185,7 @@ class _Printer:
 
     def _parameters(self, text: str) -> list[str]:
         """The kernel's parameters; sizes that its text does not use are left out."""
-        words = set(re.findall(r"\w+", text))
+        words = identifiers(text)
         names = [*self._pointers()]
         names += [s.name for s in self.program.scalars if s.name in words]
         names += ["T", *(["NBH"] if "NBH" in words else []), "H: tl.constexpr"]
@@ -343,14 +343,19 @@ class _Printer:
 _STATE_WORDS = ("o_k m_k o_v m_v T",)
 
 
+def identifiers(text: str) -> set[str]:
+    """The names in a text, attributes left out."""
+    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", text))
+
+
 def pruned(lines: list[str], used: list[str]) -> list[str]:
     """The assignments among ``lines`` whose names later lines or ``used`` need."""
-    words = set(re.findall(r"\w+", "\n".join(used)))
+    words = identifiers("\n".join(used))
     kept: list[str] = []
     for line in reversed(lines):
         if line.split("\n")[-1].split(" = ")[0] in words:
             kept.append(line)
-            words |= set(re.findall(r"\w+", line.split("\n")[-1]))
+            words |= identifiers(line.split("\n")[-1])
     return kept[::-1]
 
 

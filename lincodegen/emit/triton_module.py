@@ -184,12 +184,14 @@ class _Launch:
 def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
-    lines.append("from lincodegen.runtime.launch import common_dtype, dot_precision, tiles")
-    lines.append("from lincodegen.runtime.schedules import splits")
     bounded = sorted(t for t in tools if t.startswith("bounded"))
-    if bounded:
-        lines.append(f"from lincodegen.runtime.bounded import {', '.join(bounded)}")
-    if general := sorted(tools - {*bounded}):
-        lines.append(f"from lincodegen.runtime.tiles import {', '.join(general)}")
+    general = sorted(tools - {*bounded})
+    sources = {
+        "bounded": bounded,
+        "launch": ["common_dtype", "dot_precision", "tiles"],
+        "schedules": ["splits"],
+        "tiles": general,
+    }
+    lines += [f"from lincodegen.runtime.{m} import {', '.join(n)}" for m, n in sources.items() if n]
     lines += ["", "LOG2_E = tl.constexpr(1.4426950408889634)"]
     return "\n".join(lines) + "\n"

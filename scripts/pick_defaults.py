@@ -1,0 +1,81 @@
+"""Compiles candidates for GPUs that need not be there and records each op's default tiles.
+
+python scripts/pick_defaults.py --target sm_90 specs/retention.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import time
+from pathlib import Path
+
+from lincodegen.errors import LincodegenError
+from lincodegen.pipeline import compile_spec
+from lincodegen.targets import load_target
+from lincodegen.tune.defaults import Case, Effort, OpDefaults, choose_defaults
+from lincodegen.tune.kernels import OpKernels, op_kernels
+from lincodegen.tune.table import op_entry, read_table, write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLES = ROOT / "lincodegen" / "configs" / "defaults"
+TARGETS = ("sm_90", "sm_80", "sm_100", "sm_120", "gfx942")
+SIZE = 128
+
+
+def main() -> None:
+    """Reads the command line and goes over targets and specs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("specs", nargs="*", type=Path, help="by default all of specs/")
+    parser.add_argument("--target", action="append", help=f"by default {', '.join(TARGETS)}")
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--size", type=int, default=SIZE, help="K and V")
+    parser.add_argument("--candidates", type=int, default=12, help="most a kernel")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scratch", type=Path, default=ROOT / ".defaults", help="modules")
+    options = parser.parse_args()
+    options.scratch.mkdir(parents=True, exist_ok=True)
+    specs = options.specs or sorted((ROOT / "specs").glob("*.yaml"))
+    ops = [op for path in specs if (op := _op(path)) is not None]
+    seeds: dict[str, OpDefaults] = {}
+    for name in options.target or TARGETS:
+        first = not seeds
+        most = options.candidates if first else min(options.candidates, 6)
+        effort = Effort(most, options.workers)
+        case = Case(load_target(name), {"k": options.size, "v": options.size}, options.dtype)
+        for op in ops:
+            found = _choose(op, options.scratch, case, effort, seeds.get(op.op))
+            if found is not None and first:
+                seeds[op.op] = found
+
+
+def _op(path: Path) -> OpKernels | None:
+    compiled = compile_spec(path)
+    if not compiled.programs:
+        return None
+    return op_kernels(compiled.recurrence.name, compiled.programs)
+
+
+def _choose(
+    op: OpKernels, scratch: Path, case: Case, effort: Effort, seed: OpDefaults | None
+) -> OpDefaults | None:
+    """Chooses, writes the file again, and says what came of it."""
+    start = time.perf_counter()
+    label = f"{case.target.name} {op.op}"
+    try:
+        found = choose_defaults(op, scratch / f"{op.op}.py", case, effort, seed)
+    except LincodegenError as error:
+        print(f"{label}: {error}", flush=True)
+        return None
+    path = TABLES / f"{case.target.name}.json"
+    _, classes = read_table(path)
+    classes.setdefault(f"{case.dtype} {case.sizes['k']}", {})[op.op] = op_entry(found)
+    write_table(path, importlib.metadata.version("triton"), classes)
+    over = {n: c.exceeds for n, c in found.chosen.items() if c.exceeds is not None}
+    seconds = time.perf_counter() - start
+    print(f"{label}: chunk {found.chunk_size}, exceeds {over or '-'}, {seconds:.0f} s", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
