@@ -30,7 +30,6 @@ def delta_product_prep_fwd_kernel(
     NT = tl.cdiv(T, BT)
     i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = k.dtype.element_ty
     o_m = tl.arange(0, 2 * BT)
     s_m = o_m % 2
     m_mm = o_m[:, None] > o_m[None, :]

@@ -30,7 +30,6 @@ def delta_rule_prep_fwd_kernel(
     NT = tl.cdiv(T, BT)
     i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i

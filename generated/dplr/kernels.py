@@ -38,7 +38,6 @@ def dplr_prep_fwd_kernel(
     NT = tl.cdiv(T, BT)
     i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
@@ -572,7 +571,6 @@ def dplr_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = v.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K

@@ -11,7 +11,7 @@ from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-from . import chunk, kernels, tokens
+from . import chunk, kernels, recurrent, recurrent_kernels, tokens
 
 _SIGNATURE = Signature(
     "gated_delta_rule_qk_l2norm",
@@ -66,7 +66,34 @@ def _backward(
     )
 
 
-_BODY = Body(_forward, _backward)
+def _loop_forward(
+    call: Call, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, S: Tensor, scale: float
+) -> Results:
+    """Outputs and final states, and what the backward needs."""
+    form = recurrent_kernels if call.backend == "triton" else recurrent
+    results = form.forward(q, k, v, g, beta, S, scale)
+    return results[:1], results[1:2], (results[2:],)
+
+
+def _loop_backward(
+    call: Call,
+    kept: Kept,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float,
+    do: Tensor,
+    dS: Tensor,
+) -> Gradients:
+    """Gradients of the tensors and of the initial states."""
+    form = recurrent_kernels if call.backend == "triton" else recurrent
+    found = form.backward(q, k, v, g, beta, scale, *kept[0], do, dS)
+    return found[:5], found[5:]
+
+
+_BODY = Body(_forward, _backward, Body(_loop_forward, _loop_backward))
 
 
 def _fill(call: Call, scale: float | None) -> tuple[float]:

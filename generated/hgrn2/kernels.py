@@ -31,7 +31,6 @@ def hgrn2_prep_fwd_kernel(
     NT = tl.cdiv(T, BT)
     i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
@@ -394,7 +393,6 @@ def hgrn2_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = v.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K

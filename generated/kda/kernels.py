@@ -34,7 +34,6 @@ def kda_prep_fwd_kernel(
     NT = tl.cdiv(T, BT)
     i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
@@ -480,7 +479,6 @@ def kda_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = z.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K

@@ -11,7 +11,7 @@ from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-from . import chunk, kernels, tokens
+from . import chunk, kernels, recurrent, recurrent_kernels, tokens
 
 _SIGNATURE = Signature(
     "mamba2",
@@ -77,7 +77,34 @@ def _backward(
     )
 
 
-_BODY = Body(_forward, _backward)
+def _loop_forward(
+    call: Call, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor, S: Tensor
+) -> Results:
+    """Outputs and final states, and what the backward needs."""
+    form = recurrent_kernels if call.backend == "triton" else recurrent
+    results = form.forward(x, dt, B, C, A[0, 0], D[0, 0], S)
+    return results[:1], results[1:2], (results[2:],)
+
+
+def _loop_backward(
+    call: Call,
+    kept: Kept,
+    x: Tensor,
+    dt: Tensor,
+    B: Tensor,
+    C: Tensor,
+    A: Tensor,
+    D: Tensor,
+    do: Tensor,
+    dS: Tensor,
+) -> Gradients:
+    """Gradients of the tensors and of the initial states."""
+    form = recurrent_kernels if call.backend == "triton" else recurrent
+    found = form.backward(x, dt, B, C, A[0, 0], D[0, 0], *kept[0], do, dS)
+    return found[:6], found[6:]
+
+
+_BODY = Body(_forward, _backward, Body(_loop_forward, _loop_backward))
 
 
 def _fill(call: Call) -> tuple[()]:

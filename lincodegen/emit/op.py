@@ -28,8 +28,10 @@ from lincodegen.emit.op_plan import OpPlan, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
 from lincodegen.emit.templates import formatted, render
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
+from lincodegen.emit.token_recurrent_triton import recurrent_triton
 from lincodegen.emit.token_torch import print_torch_function, torch_imports
 from lincodegen.emit.triton_module import module_header, print_triton
+from lincodegen.errors import ScheduleError
 from lincodegen.program.program import Program
 from lincodegen.program.token import step_program
 from lincodegen.resources import templates_dir
@@ -64,19 +66,23 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
     functions = [print_torch(p, g.suffix) for p, g in zip(programs, plan.groups, strict=True)]
     body = OpBody(plan, has_kernels=True)
     dependencies = plan.dependencies()
+    loop_files = _loop_texts(recurrence, header)
+    loop_modules = tuple(name.removesuffix(".py") for name in loop_files)
     chunk_size = _chunk_size(programs)
     parts = OpParts(
         header=header,
         forward=body.forward(),
         backward=body.backward(),
         solved=dependencies,
-        modules=("chunk", "kernels", "tokens"),
+        modules=("chunk", "kernels", "tokens", *loop_modules),
         chunk_size=chunk_size,
+        loop=recurrent_body(recurrence, has_kernels=len(loop_modules) > 1, prefix="loop_"),
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
         "chunk.py": _chunk_text(recurrence, header, functions),
         "kernels.py": _kernels_text(recurrence, header, plan, programs),
+        **loop_files,
         "tokens.py": _tokens_text(recurrence, header, plan),
         "derivation.md": derivation,
         "manifest.json": manifest_text(recurrence, digest, tier=1, reason="", plan=plan),
@@ -88,18 +94,19 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
     """The package of a recurrence that runs token by token; ``reason`` says why."""
     recurrence = _local(recurrence)
     header, digest = _header(recurrence), package_digest(recurrence)
-    forward, backward = recurrent_body(recurrence)
+    loop_files = _loop_texts(recurrence, header)
+    forward, backward = recurrent_body(recurrence, has_kernels=len(loop_files) > 1)
     parts = OpParts(
         header=header,
         forward=forward,
         backward=backward,
         solved={s.name: () for s in recurrence.states},
-        modules=("recurrent", "tokens"),
+        modules=(*(name.removesuffix(".py") for name in loop_files), "tokens"),
         chunk_size=ROWS,
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
-        "recurrent.py": f"{header}\n{recurrent_torch(recurrence)}",
+        **loop_files,
         "tokens.py": _tokens_text(recurrence, header, None),
         "derivation.md": derivation,
         "manifest.json": manifest_text(recurrence, digest, tier=3, reason=reason, plan=None),
@@ -160,6 +167,16 @@ def _chunk_text(recurrence: Recurrence, header: str, functions: Sequence[TorchFu
     imports += wrapped_import("from lincodegen.runtime.chunks import ", runtime)
     line = f"{recurrence.name}: the chunked form in PyTorch, all chunks at once."
     return _module(ModuleText(header, line, imports, tuple(texts)))
+
+
+def _loop_texts(recurrence: Recurrence, header: str) -> dict[str, str]:
+    """The token loop in PyTorch, and in Triton where its values fit into tiles."""
+    texts = {"recurrent.py": f"{header}\n{recurrent_torch(recurrence)}"}
+    try:
+        texts["recurrent_kernels.py"] = f"{header}\n{recurrent_triton(recurrence)}"
+    except ScheduleError:
+        return texts
+    return texts
 
 
 def _kernels_text(

@@ -18,10 +18,11 @@ from lincodegen.spec.printing import format_node
 from lincodegen.spec.step import Node, Recurrence, Shape, Tensor
 
 INDENT = "    "
+_LOOP = "_loop_forward, _loop_backward"
 _IMPORTED = (
     *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
     *("Tensor", "op", "reduced", "run", "token_arguments", "token_results", "torch"),
-    *("call", "chunk", "kernels", "math", "recurrent", "tokens"),
+    *("call", "chunk", "kernels", "math", "recurrent", "recurrent_kernels", "tokens"),
 )
 _FROM = {
     "Call": "lincodegen.runtime.call",
@@ -52,6 +53,8 @@ class OpText:
     forward: str
     backward: str
     body: str
+    loop: str
+    recurrent: str
     fill: str
     step_signature: str
     step_doc: str
@@ -80,6 +83,8 @@ class OpParts:
     solved: Mapping[str, Sequence[str]]
     modules: tuple[str, ...]
     chunk_size: int
+    loop: tuple[str, str] | None = None
+    """The functions of the token loop, where ``forward`` and ``backward`` are chunked."""
 
 
 class OpPrinter:
@@ -101,7 +106,7 @@ class OpPrinter:
         fill = self._fill()
         filled = f"_fill({', '.join([call, *self.constants])})" if fill else "()"
         step = step_program(recurrence)
-        body = OpText(
+        return OpText(
             header=self.parts.header,
             summary=summary(recurrence),
             imports="",
@@ -109,6 +114,10 @@ class OpPrinter:
             forward=self.parts.forward.rstrip(),
             backward=self.parts.backward.rstrip(),
             body=alias["Body"],
+            loop="\n\n\n".join(text.rstrip() for text in self.parts.loop or ()),
+            recurrent=f", {alias['Body']}(_loop_forward, _loop_backward)"
+            if self.parts.loop
+            else "",
             fill=fill,
             step_signature=self._step_signature(),
             step_doc=self._step_doc(),
@@ -122,7 +131,6 @@ class OpPrinter:
             read_call=self._read_call("call", ["initial_state", "cu_seqlens"]),
             constants=filled,
         )
-        return body
 
     # -- imports ---------------------------------------------------------------------------
 
@@ -175,7 +183,7 @@ class OpPrinter:
             entries.append(wrapped(f"{alias['Output']}(", args, ")", INDENT * 2).strip())
         rows += _entries("outputs", entries)
         rows.append(f"{INDENT}chunk_size={self.parts.chunk_size},")
-        if "kernels" in self.parts.modules:
+        if {"kernels", "recurrent_kernels"} & {*self.parts.modules}:
             rows.append(f"{INDENT}has_kernels=True,")
         head = f'{alias["Signature"]}(\n{INDENT}"{recurrence.name}",\n'
         return head + "\n".join(rows) + "\n)"

@@ -7,10 +7,20 @@ from lincodegen.emit.token_python import wrapped
 from lincodegen.program.token_names import Names
 from lincodegen.spec.step import Recurrence
 
+MODULES = ("recurrent", "recurrent_kernels")
 
-def recurrent_body(recurrence: Recurrence) -> tuple[str, str]:
-    """``_forward`` and ``_backward`` around ``recurrent.forward`` and ``recurrent.backward``."""
-    names = Names({*TAKEN, *recurrence.dims, "recurrent", "results", "found"})
+
+def recurrent_body(
+    recurrence: Recurrence, *, has_kernels: bool, prefix: str = ""
+) -> tuple[str, str]:
+    """``_forward`` and ``_backward`` around the two functions of the token loop.
+
+    ``prefix`` goes before the functions' names, where an op has chunked ones too.
+    """
+    names = Names({*TAKEN, *recurrence.dims, *MODULES, "results", "found"})
+    module = "form" if has_kernels else "recurrent"
+    choice = [f'{INDENT}form = recurrent_kernels if call.backend == "triton" else recurrent']
+    choice = choice if has_kernels else []
     inputs = [names.free(t.name) for t in recurrence.inputs]
     parameters = [names.free(t.name) for t in recurrence.parameters]
     states = [names.free(s.name) for s in recurrence.states]
@@ -21,21 +31,23 @@ def recurrent_body(recurrence: Recurrence) -> tuple[str, str]:
     floats = [f"{n}: float" for n in constants]
 
     head = ["call: Call", *typed, *(f"{n}: Tensor" for n in states), *floats]
-    call = wrapped("results = recurrent.forward(", [*tensors, *states, *constants], ")", INDENT)
+    call = wrapped(f"results = {module}.forward(", [*tensors, *states, *constants], ")", INDENT)
     last = outputs + len(states)
     result = f"results[:{outputs}], results[{outputs}:{last}], (results[{last}:],)"
     doc = "Outputs and final states, and what the backward needs."
-    forward = _function("_forward", head, "Results", doc, [call, f"{INDENT}return {result}"])
+    lines = [*choice, call, f"{INDENT}return {result}"]
+    forward = _function(f"_{prefix}forward", head, "Results", doc, lines)
 
     cotangents = [names.free(f"d{name}") for name, _ in recurrence.outputs]
     cotangents += [names.free(f"d{s.name}") for s in recurrence.states]
     head = ["call: Call", "kept: Kept", *typed, *floats, *(f"{n}: Tensor" for n in cotangents)]
     args = [*tensors, *constants, "*kept[0]", *cotangents]
-    call = wrapped("found = recurrent.backward(", args, ")", INDENT)
+    call = wrapped(f"found = {module}.backward(", args, ")", INDENT)
     count = len(tensors)
     result = f"{INDENT}return found[:{count}], found[{count}:]"
     doc = "Gradients of the tensors and of the initial states."
-    return forward, _function("_backward", head, "Gradients", doc, [call, result])
+    lines = [*choice, call, result]
+    return forward, _function(f"_{prefix}backward", head, "Gradients", doc, lines)
 
 
 def _function(name: str, arguments: list[str], results: str, doc: str, lines: list[str]) -> str:

@@ -345,7 +345,7 @@ _STATE_WORDS = ("o_k m_k o_v m_v T",)
 
 def identifiers(text: str) -> set[str]:
     """The names in a text, attributes left out."""
-    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", text))
+    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*\b(?!\s*=[^=])", text))
 
 
 def pruned(lines: list[str], used: list[str]) -> list[str]:

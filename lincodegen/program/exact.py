@@ -101,6 +101,10 @@ class Residues:
         return x * y.inverse()
 
 
+class TooManyUnknowns(Exception):
+    """A polynomial ring has no generator left."""
+
+
 @dataclass(slots=True)
 class Polynomials:
     """Unknowns as generators of a polynomial ring, handed out in order of first use."""
@@ -112,6 +116,8 @@ class Polynomials:
     def unknown(self, key: str) -> Any:  # noqa: ANN401
         """The generator of a key."""
         if key not in self.known:
+            if len(self.known) == len(self.generators):
+                raise TooManyUnknowns
             self.known[key] = self.generators[len(self.known)]
         return self.known[key]
 

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
+from lincodegen.runtime.schedules import pinned_schedule
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
@@ -32,12 +33,16 @@ class Body:
 
     forward: Callable[..., Results]
     backward: Callable[..., Gradients]
+    recurrent: Body | None = None
+    """The token loop of an op whose own functions are chunked."""
 
 
 def run(
     call: Call, body: Body, constants: Sequence[float], output_final_state: bool
 ) -> tuple[Tensor | Tensors, Tensor | Tensors | None]:
     """Outputs and final states of a call; one is a tensor, several a tuple."""
+    if body.recurrent is not None and pinned_schedule() == "recurrent":
+        body = body.recurrent
     results = _Recurrence.apply(call, body, constants, *call.tensors.values(), *call.states)
     count = len(call.signature.outputs)
     outputs, finals = results[:count], results[count:]

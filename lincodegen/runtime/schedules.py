@@ -1,4 +1,4 @@
-"""Which schedule a launcher follows: ``scan``, or ``split`` for few heads on a large GPU."""
+"""Which schedule a call follows: ``scan``, ``split`` for few heads, or ``recurrent``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import cache
 import torch
 
 _pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
-SCHEDULES = ("scan", "split")
+SCHEDULES = ("scan", "split", "recurrent")
 
 
 @contextmanager
 def use_schedule(name: str) -> Iterator[None]:
-    """Pins the forward schedule of every op called inside.
+    """Pins the schedule of every op called inside; ``split`` is one of the kernels alone.
 
     Raises:
-        ValueError: the name is none of ``scan`` and ``split``.
+        ValueError: the name is none of ``scan``, ``split`` and ``recurrent``.
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
@@ -27,6 +27,11 @@ def use_schedule(name: str) -> Iterator[None]:
         yield
     finally:
         _pinned.reset(token)
+
+
+def pinned_schedule() -> str | None:
+    """The schedule that ``use_schedule`` named, if any."""
+    return _pinned.get()
 
 
 def splits(programs: int, chunks: int, device: torch.device) -> bool:
