@@ -1,7 +1,7 @@
 """Kernels from a written recurrence: derived, proved, emitted, verified.
 
-    op = lincodegen.load("my_rule.yaml")
-    o, final_state = op(q, k, v, g)
+op = lincodegen.load("my_rule.yaml")
+o, final_state = op(q, k, v, g)
 """
 
 from __future__ import annotations

@@ -37,22 +37,9 @@ def _rule(
     n: Node, ranges: list[Range], tensors: dict[str, Tensor], recurrence: Recurrence
 ) -> Range:
     """The interval of one node from those of its operands."""
+    if not n.args:
+        return _leaf(n, tensors, recurrence)
     match n.op:
-        case "input" | "parameter":
-            domain = tensors[n.attr[0]].domain
-            norm = tensors[n.attr[0]].norm
-            bound = norm.high if norm else inf
-            return max(domain.low, -bound), min(domain.high, bound)
-        case "number":
-            return float(n.attr[0]), float(n.attr[0])
-        case "size":
-            return 1.0, inf
-        case "ref":
-            return enclose(recurrence.step[n.attr[0]].value, recurrence)
-        case "ones":
-            return 1.0, 1.0
-        case "zeros":
-            return 0.0, 0.0
         case "neg":
             return -ranges[0][1], -ranges[0][0]
         case "add":
@@ -97,6 +84,27 @@ def _rule(
             return -1.0, 1.0
         case op if op in _MONOTONE:
             return _MONOTONE[op](ranges[0][0]), _MONOTONE[op](ranges[0][1])
+    return REAL
+
+
+def _leaf(n: Node, tensors: dict[str, Tensor], recurrence: Recurrence) -> Range:
+    """The interval of a leaf: its domain, its value, or that of the statement it names."""
+    match n.op:
+        case "input" | "parameter":
+            domain = tensors[n.attr[0]].domain
+            norm = tensors[n.attr[0]].norm
+            bound = norm.high if norm else inf
+            return max(domain.low, -bound), min(domain.high, bound)
+        case "number":
+            return float(n.attr[0]), float(n.attr[0])
+        case "size":
+            return 1.0, inf
+        case "ref":
+            return enclose(recurrence.step[n.attr[0]].value, recurrence)
+        case "ones":
+            return 1.0, 1.0
+        case "zeros":
+            return 0.0, 0.0
     return REAL
 
 

@@ -42,7 +42,7 @@ class GroupReader(UpdateReader):
             if found is not None:
                 return found
         if node.op == "sum" and self._is_matrix(node.args[0]):
-            return self._released(self._summed(node), node)
+            return self._sum_read(node)
         return replace(node, args=tuple(self.post(a) for a in node.args))
 
     def _is_matrix(self, node: Node) -> bool:
@@ -70,6 +70,14 @@ class GroupReader(UpdateReader):
         if self.value_axis and on_left != held.flipped:
             return self._column_read(held, other, node)
         return self._released(held.read(other), node)
+
+    def _sum_read(self, node: Node) -> Node:
+        """sum(M, axis): a read by ones, of rows or of columns."""
+        held, axis = self._matrix(node.args[0]), node.attr[0]
+        if self.value_axis and axis is not None and held.flipped != (axis == 1):
+            ones = Node("ones", (), (), (node.args[0].shape[int(axis)],), node.place)
+            return self._column_read(held, ones, node)
+        return self._released(self._summed(node), node)
 
     def _released(self, value: Value, node: Node) -> Node:
         """A Value as a state-free expression over read leaves."""
@@ -101,9 +109,7 @@ class GroupReader(UpdateReader):
             read = Read(resolve(c, self.recurrence), held.base, True, factor, node.place)
             total = reduce(times, rest, self._leaf(read, node))
         for term in held.terms:
-            if term.z.reads or term.z.const is None:
-                raise NotChunkable("a column read of an erased value before it is written")
-            z = times(term.z.factor, term.z.const) if term.z.factor else term.z.const
+            z = self._released(term.z, replace(node, shape=c.shape))
             part = times(Node("dot", (z, c), (), (), node.place), term.a)
             total = (
                 part if total is None else Node("add", (total, part), (), node.shape, node.place)

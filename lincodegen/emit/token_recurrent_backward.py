@@ -38,7 +38,7 @@ class Backward(TokenKernel):
         self.scratch = {s: free(f"{s}_chunk") for s in tensors.states}
         self.d_final = {s: free(f"d{s}T") for s in tensors.states}
         self.d_initial = {s: free(f"d{s}0") for s in tensors.states}
-        self.result_heads = {n: free(f"H_{n}") for n in tensors.partial_results}
+        self.result_heads = {n: free(f"H_{n}") for n in sorted(tensors.partial_results)}
         self.known_shapes = frozenset(tensors.tensors)
 
     def context(self) -> KernelContext:

@@ -24,7 +24,7 @@ class Forward(TokenKernel):
         self.result = {n: free(n) for n in tensors.outputs}
         self.final = {s: free(f"{s}T") for s in tensors.states}
         self.kept = {s: free(f"{s}_saved") for s in tensors.states}
-        self.result_heads = {n: free(f"H_{n}") for n in tensors.partial_results}
+        self.result_heads = {n: free(f"H_{n}") for n in sorted(tensors.partial_results)}
         self.known_shapes = frozenset((*tensors.tensors, *tensors.states))
 
     def context(self) -> KernelContext:

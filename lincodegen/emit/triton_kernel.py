@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_rows import SIZES, TILES
+from lincodegen.errors import InternalError
 from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import Kernel, Stored
@@ -91,56 +92,7 @@ class _Printer:
         for stored in kernel.outputs:
             inside = kernel.looped is not None and kernel.looped in strip(stored.tile).axes
             stores["inside" if inside else "after"] += self._store(stored)
-        carry = (
-            [f"{self._carry_name()} = {body.value(body.mapped(kernel.carry.update))}"]
-            if kernel.carry
-            else []
-        )
-        loads = self._loads()
-        masks = [f"{name} = {text}" for text, name in body.masks.items()]
-        index = self._index(masks)
-        chunk = [*body.rows.chunk_lines(), *self._row_lines()]
-        clocks = self._clock_lines()
-        doc = f"{_DOCS[kernel.role, kernel.direction]}"
-        if kernel.carry:
-            lines = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"]]
-            after = [*body.before, *stores["after"], *carry]
-            keeps = ["dtype"] if kernel.carry.kept else []
-            used = [*body.before, *stores["after"], *carry, *_STATE_WORDS, *keeps]
-            lines = pruned(lines, used)
-            index = pruned(index, [*lines, *used])
-            parameters = self._parameters("\n".join([*index, *lines, *used]))
-            text = render("kernels/scan.py.jinja", self._scan(parameters, doc, index, lines, after))
-        else:
-            before = [
-                *chunk,
-                *loads["before"],
-                *self._late_masks(masks),
-                *clocks["before"],
-                *body.before,
-            ]
-            inside = [*loads["inside"], *clocks["inside"], *body.inside, *stores["inside"]]
-            after = [*body.after, *stores["after"]]
-            before = pruned(before, [*inside, *after])
-            if kernel.looped:
-                early = pruned(before, inside)
-                after = [*(x for x in before if x not in early), *after]
-                before = early
-            used = [*inside, *after]
-            index = pruned(index, [*before, *used])
-            parameters = self._parameters("\n".join([*index, *before, *used]))
-            context = ChunkContext(
-                self.kernel.tiled,
-                self.name,
-                doc,
-                tuple(parameters),
-                tuple(index),
-                kernel.looped,
-                tuple(before),
-                tuple(inside),
-                tuple(after),
-            )
-            text = render("kernels/chunk.py.jinja", asdict(context))
+        text, parameters = self._scan_text(stores) if kernel.carry else self._chunk_text(stores)
         return KernelText(
             self.name,
             text,
@@ -151,6 +103,64 @@ class _Printer:
             frozenset(body.tools),
             kernel,
         )
+
+    def _heading(self) -> tuple[list[str], list[str], dict[str, list[str]], dict[str, list[str]]]:
+        """(indices before any loop, lines at a chunk's head, loads, clocks)."""
+        loads = self._loads()
+        masks = [f"{name} = {text}" for text, name in self.body.masks.items()]
+        index = self._index(masks)
+        chunk = [*self.body.rows.chunk_lines(), *self._row_lines()]
+        clocks = self._clock_lines()
+        head = [*chunk, *loads["before"], *self._late_masks(masks), *clocks["before"]]
+        return index, head, loads, clocks
+
+    def _scan_text(self, stores: dict[str, list[str]]) -> tuple[str, list[str]]:
+        """A kernel that loops over the chunks, and its parameters."""
+        carry = self.kernel.carry
+        if carry is None:
+            raise InternalError("a scan without a carry")
+        update = self.body.value(self.body.mapped(carry.update))
+        after = [*self.body.before, *stores["after"], f"{self._carry_name()} = {update}"]
+        index, lines, _, _ = self._heading()
+        used = [*after, *_STATE_WORDS, *(["dtype"] if carry.kept else [])]
+        lines = pruned(lines, used)
+        index = pruned(index, [*lines, *used])
+        parameters = self._parameters("\n".join([*index, *lines, *used]))
+        return render(
+            "kernels/scan.py.jinja", self._scan(parameters, index, lines, after)
+        ), parameters
+
+    def _chunk_text(self, stores: dict[str, list[str]]) -> tuple[str, list[str]]:
+        """A kernel of one chunk, with a loop over tiles of an axis or without; its parameters."""
+        index, head, loads, clocks = self._heading()
+        before = [*head, *self.body.before]
+        inside = [*loads["inside"], *clocks["inside"], *self.body.inside, *stores["inside"]]
+        after = [*self.body.after, *stores["after"]]
+        before = pruned(before, [*inside, *after])
+        if self.kernel.looped:
+            # what the loop does not need is computed after it: fewer values live through it
+            early = pruned(before, inside)
+            after = [*(x for x in before if x not in early), *after]
+            before = early
+        used = [*inside, *after]
+        index = pruned(index, [*before, *used])
+        parameters = self._parameters("\n".join([*index, *before, *used]))
+        context = ChunkContext(
+            self.kernel.tiled,
+            self.name,
+            self._doc,
+            tuple(parameters),
+            tuple(index),
+            self.kernel.looped,
+            tuple(before),
+            tuple(inside),
+            tuple(after),
+        )
+        return render("kernels/chunk.py.jinja", asdict(context)), parameters
+
+    @property
+    def _doc(self) -> str:
+        return _DOCS[self.kernel.role, self.kernel.direction]
 
     def _carry_name(self) -> str:
         return (
@@ -201,7 +211,10 @@ class _Printer:
     # -- lines -----------------------------------------------------------------------------
 
     def _index(self, masks: list[str]) -> list[str]:
-        lead = next(n for n, axes in self.body.loads.items() if len(axes) == 2)
+        wide = [n for n, axes in self.body.loads.items() if len(axes) == 2]
+        # a state that is only decayed has no wide operand: what is kept of it has the dtype
+        kept = self.kernel.carry and self.kernel.carry.kept
+        lead = next(iter([*wide, *([kept] if kept else []), *self._pointers()]))
         lines = [f"dtype = {lead}.dtype.element_ty", "o_i = tl.arange(0, BT)"]
         for axis in self.axes:
             if axis == self.kernel.looped:
@@ -315,13 +328,13 @@ class _Printer:
         return [f"tl.store({pointer}, {value}.to({stored.name}.dtype.element_ty){tail}"]
 
     def _scan(
-        self, parameters: list[str], doc: str, index: list[str], chunk: list[str], body: list[str]
+        self, parameters: list[str], index: list[str], chunk: list[str], body: list[str]
     ) -> dict[str, object]:
         carry = self.kernel.carry
         size, offset = self._state_text()
         context = ScanContext(
             self.name,
-            doc,
+            self._doc,
             tuple(parameters),
             self.kernel.tiled == "v",
             tuple(index),

@@ -113,7 +113,7 @@ class Polynomials:
     one: Any
     known: dict[str, Any] = field(default_factory=dict)
 
-    def unknown(self, key: str) -> Any:  # noqa: ANN401
+    def unknown(self, key: str) -> Any:
         """The generator of a key."""
         if key not in self.known:
             if len(self.known) == len(self.generators):
@@ -121,21 +121,21 @@ class Polynomials:
             self.known[key] = self.generators[len(self.known)]
         return self.known[key]
 
-    def element(self, number: int) -> Any:  # noqa: ANN401
+    def element(self, number: int) -> Any:
         """An integer as a polynomial."""
         return self.one * number
 
-    def function(self, op: str, args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def function(self, op: str, args: tuple[Any, ...]) -> Any:
         """A fresh generator for every distinct application."""
         return self.unknown(f"{op}({', '.join(map(str, args))})")
 
-    def constant(self, x: Any) -> Any:  # noqa: ANN401
+    def constant(self, x: Any) -> Any:
         """The element itself."""
         return x
 
-    def divided(self, x: Any, y: Any) -> Any:  # noqa: ANN401
-        """An oracle: quotients are no polynomials."""
-        return self.function("div", (x, y))
+    def divided(self, x: Any, y: Any) -> Any:
+        """x times an oracle: reciprocals are no polynomials."""
+        return x * self.function("reciprocal", (y,))
 
 
 Field = Residues | Polynomials
@@ -172,7 +172,7 @@ class Evaluator:
         out[:] = cells
         return out.reshape(shape)
 
-    def _leaf(self, node: Node) -> Array | Any:  # noqa: ANN401
+    def _leaf(self, node: Node) -> Array | Any:
         name: Any = node.attr[0] if node.attr else None
         match node.op:
             case "input":
@@ -205,7 +205,7 @@ class Evaluator:
             )
         return out
 
-    def _value(self, node: Node) -> Array | Any:  # noqa: ANN401
+    def _value(self, node: Node) -> Array | Any:
         if not node.args:
             return self._leaf(node)
         args = [self(a) for a in node.args]
@@ -243,7 +243,7 @@ class Evaluator:
                 return args[0].sum(axis=node.attr[0])
         return self._oracle(node, args)
 
-    def _oracle(self, node: Node, args: list[Array]) -> Array | Any:  # noqa: ANN401
+    def _oracle(self, node: Node, args: list[Array]) -> Array | Any:
         """A function that is no polynomial: elementwise, or of all its arguments' entries."""
         label = f"{node.op}{[str(a) for a in node.attr]}"
         shape = self.shape(node)
@@ -263,7 +263,7 @@ class Evaluator:
 _WHOLE = frozenset({"mean", "cumsum", "softmax", "l2norm", "rmsnorm", "layernorm"})
 
 
-def _diagonal(vector: Array, zero: Any) -> Array:  # noqa: ANN401
+def _diagonal(vector: Array, zero: Any) -> Array:
     out = np.empty((len(vector), len(vector)), dtype=object)
     out[...] = zero
     for i, x in enumerate(vector):

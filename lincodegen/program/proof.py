@@ -9,7 +9,7 @@ points modulo primes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -281,7 +281,7 @@ class _GroupCheck:
             got += self._along(gradient, self.leaves[leaf.id], log=leaf.op == "log_decay")
         return (got - want) % loss.prime == 0
 
-    def _paired(self, cotangent: Tile, value: Array | None) -> Any:  # noqa: ANN401
+    def _paired(self, cotangent: Tile, value: Array | None) -> Any:
         return (self.leaves[cotangent.id] * value).sum()
 
     def _along(self, gradient: Tile, leaf: Array, *, log: bool) -> int:
@@ -301,5 +301,4 @@ def _stacked(rows: list[Any]) -> Array:
 def _equal(got: Array | None, want: Array | None) -> bool:
     if got is None or want is None or np.shape(got) != np.shape(want):
         return False
-    same: Callable[[Any, Any], bool] = lambda x, y: x == y or x - y == 0  # noqa: E731
-    return all(same(x, y) for x, y in zip(np.ravel(got), np.ravel(want), strict=True))
+    return all(x == y or x - y == 0 for x, y in zip(np.ravel(got), np.ravel(want), strict=True))

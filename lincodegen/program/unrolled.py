@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,17 @@ class Unrolled:
     def run(self) -> None:
         """Runs every group's events, earlier groups first."""
         for token in range(self.count):
-            reads = lambda key, t=token: self.traces[key[0]].reads[(t, key[1])]  # noqa: E731
+            reads = partial(self._read, token)
             evaluator = Evaluator(self.timeline.recurrence, self.ring, self.sizes, token, {}, reads)
             self.evaluators.append(evaluator)
         for group in self.timeline.groups:
             self.traces.append(Trace())
             self._run_group(group, self.traces[-1])
+
+    def _read(self, token: int, key: tuple[int, int]) -> Array:
+        """The value of a read leaf (group, index) at a token."""
+        group, index = key
+        return self.traces[group].reads[(token, index)]
 
     def operand(self, node: Node | None, token: int) -> Array | None:
         """The value of an operand at a token; None stays None."""

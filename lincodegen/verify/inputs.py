@@ -21,6 +21,7 @@ from lincodegen.verify.reference import run
 
 HeadCounts: TypeAlias = int | Mapping[str, int]
 LARGEST = 1e4
+SIGN_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +196,30 @@ def _within_reach(x: Values) -> bool:
 def _initial_states(
     recurrence: Recurrence, geometry: Geometry, tensors: Drawn, seed: int
 ) -> dict[str, Values]:
-    """N(0, 1) in the compute dtype: float64 where any tensor is, else float32."""
+    """N(0, 1) in the compute dtype: float64 where any tensor is, else float32.
+
+    A state that no token makes negative, such as a normaliser's sum of non-negative keys, is
+    not drawn negative: its read could cancel to nearly 0, which no sequence can bring about.
+    """
     heads = head_counts(recurrence, tensors)
     double = any(x.dtype == torch.float64 for x in tensors.values())
-    return {
-        s.name: normal(
-            (
-                *(geometry.sequences, heads.states[s.name]),
-                *(d.evaluate(geometry.sizes) for d in s.shape),
-            ),
-            generator(seed, f"initial {s.name}"),
-        ).to(torch.float64 if double else torch.float32)
-        for s in recurrence.states
-    }
+    signs = _signs(recurrence, tensors)
+    states: dict[str, Values] = {}
+    for s in recurrence.states:
+        size = (d.evaluate(geometry.sizes) for d in s.shape)
+        shape = (geometry.sequences, heads.states[s.name], *size)
+        x = normal(shape, generator(seed, f"initial {s.name}"))
+        x = signs[s.name] * x.abs() if s.name in signs else x
+        states[s.name] = x.to(torch.float64 if double else torch.float32)
+    return states
+
+
+def _signs(recurrence: Recurrence, tensors: Drawn) -> dict[str, int]:
+    """1 or -1 for the states that a few tokens leave without an entry of the other sign."""
+    names = {x.name for x in recurrence.inputs}
+    few = {n: x[:, :SIGN_TOKENS] if n in names else x for n, x in tensors.items()}
+    with torch.no_grad():
+        _, finals = run(recurrence, few)
+    nonzero = {name: x for name, x in finals.items() if bool((x != 0).any())}
+    signs = {name: 1 for name, x in nonzero.items() if bool((x >= 0).all())}
+    return signs | {name: -1 for name, x in nonzero.items() if bool((x <= 0).all())}

@@ -151,7 +151,7 @@ class _Group(torch.autograd.Function):
         return None, None, None, d_state, *gradients
 
 
-class _SafeLog(torch.autograd.Function):
+class SafeLog(torch.autograd.Function):
     """log w, -inf with derivative 0 at w = 0."""
 
     @staticmethod
@@ -210,7 +210,7 @@ class _Call:
             case "read":
                 return self.leaves[node.attr]
             case "safe_log":
-                return _SafeLog.apply(self.value(node.args[0]))
+                return SafeLog.apply(self.value(node.args[0]))
         return apply(node, [self.value(a) for a in node.args], self.sizes, self.arithmetic)
 
     def rows(self, nodes: Sequence[Node], shape: Sequence[int]) -> Tensor:

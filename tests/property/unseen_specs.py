@@ -295,6 +295,83 @@ SPECS = {
             """,
             {"outputs": "[o, p]"},
         ),
+        "early_column": (
+            """
+            o = (S - beta * outer(k, S.T @ k) + outer(d, v)) @ u
+            S = exp(g) * S + outer(k, v)
+            """,
+            {},
+        ),
+        "early_row_of_a_value_side": (
+            """
+            S = S - outer(S @ u, u) + outer(d, v)
+            o = (0.5 * S - beta * outer(S @ u, u) + outer(d, v)).T @ q
+            """,
+            {},
+        ),
+        "sums_of_the_state": (
+            """
+            S = exp(g) * S - outer(k, sum(S * k[:, None], axis=0)) + outer(d, v)
+            o = sum(S, axis=0)
+            p = sum(w[None, :] * S, axis=1) + q
+            """,
+            {"outputs": "[o, p]"},
+        ),
+        "quotients": (
+            """
+            S = S / (1 + wide) + outer(k, v) / (1 + keep)
+            o = S.T @ q / 2
+            """,
+            {},
+        ),
+        "a_read_used_twice": (
+            """
+            S = exp(g) * S + outer(k, v)
+            y = S.T @ q
+            o = silu(y) * rmsnorm(y) + tanh(dot(y, v)) * y
+            p = outer(y, v)
+            """,
+            {"outputs": "[o, p]"},
+        ),
+        "constant_key": (
+            """
+            S = exp(g) * S + outer(ones(K), v) - outer(p0, v)
+            o = S.T @ (p0 * q)
+            """,
+            {"parameters": "{p0: {shape: [K]}}"},
+        ),
+        "never_written": (
+            """
+            o = S.T @ q
+            S = exp(g) * S
+            p = S @ v
+            """,
+            {"outputs": "[o, p]"},
+        ),
+        "square_state": (
+            """
+            S = exp(g) * S
+            S = S + beta * outer(k, d - S.T @ k)
+            o = S.T @ q + S @ q
+            """,
+            {"state": "{S: {shape: [K, K]}}"},
+        ),
+        "normaliser": (
+            """
+            S = exp(g) * S + outer(k, v)
+            z = exp(g) * z + k
+            o = (S.T @ q) / maximum(abs(dot(z, q)), 1)
+            """,
+            {"state": "{S: {shape: [K, V]}, z: {shape: [K]}}"},
+        ),
+        "gate_of_another_state": (
+            """
+            z = exp(g) * z + k
+            S = sigmoid(dot(z, q)) * S + beta * outer(k, v - S.T @ k)
+            o = S.T @ q
+            """,
+            {"state": "{z: {shape: [K]}, S: {shape: [K, V]}}"},
+        ),
         "mixed_signs": (
             """
             S = exp(g) * S
