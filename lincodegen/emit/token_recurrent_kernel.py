@@ -51,7 +51,7 @@ class TokenKernel:
         self.pointer = {name: self.names.free(name) for name in tensors.tensors}
         self.head_count = {
             name: self.names.free(f"H_{name}")
-            for name in (*tensors.tensors, *tensors.partial)
+            for name in (*tensors.tensors, *sorted(tensors.partial))
             if len(tensors.tensors) > 1
         }
         self.offsets = self.host_names.free("offsets")

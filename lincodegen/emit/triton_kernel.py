@@ -269,7 +269,7 @@ class _Printer:
                 live = rows.live(tile.axes[0])
                 extent = ["NBH", "T", *([str(live)] if live > 1 else [])]
                 extent += [SIZES[a] for a in tile.axes[1:]]
-                base += f" + i_k.to(tl.int64) * ({' * '.join(extent)})"
+                base += f" + i_k.to(tl.int64) * {' * '.join(extent)}"
             return rows.pointer(base, tile.axes, row), rows.masks(tile.axes)
         if stored.kind == "square":
             r, c = (rows.size(a) for a in tile.axes)

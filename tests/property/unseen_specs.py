@@ -313,7 +313,7 @@ SPECS = {
             """
             S = exp(g) * S - outer(k, sum(S * k[:, None], axis=0)) + outer(d, v)
             o = sum(S, axis=0)
-            p = sum(w[None, :] * S, axis=1) + q
+            p = sum(S, axis=1) + q
             """,
             {"outputs": "[o, p]"},
         ),
