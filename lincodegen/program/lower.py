@@ -181,6 +181,8 @@ class _Lowering:
             if name.startswith("s_") and tile is not None:
                 s = self._load("s", name[2:])
                 tile = tile if s is None else self.graph.ein(s, tile, tile.axes)
+            elif factor.is_Number and tile is not None:
+                tile = self.graph.scale(tile, float(factor))
             elif name == "sigma":
                 signs = {e.sign for e in self.rows["m"]}
                 if len(signs) != 1:
@@ -190,9 +192,7 @@ class _Lowering:
 
     def _term(self, factors: list[sp.Expr]) -> Tile | None:
         """One product of an equation."""
-        body = [
-            f for f in factors if symbol_name(f) != "sigma" and not symbol_name(f).startswith("s_")
-        ]
+        body = [f for f in factors if not f.is_Number and not _scales(symbol_name(f))]
         return self._scaled(self._product(body), factors)
 
     def _product(self, body: list[sp.Expr]) -> Tile | None:
@@ -325,6 +325,11 @@ def symbol_name(expression: sp.Expr) -> str:
     if expression == STATE:
         return "S_0"
     return "E" if isinstance(expression, SPAN) else str(expression)
+
+
+def _scales(name: str) -> bool:
+    """Whether a factor of a product scales its rows."""
+    return name == "sigma" or name.startswith("s_")
 
 
 def _factors(term: sp.Expr) -> Iterator[sp.Expr]:

@@ -6,8 +6,8 @@ float32 with the operands of its products rounded:
 
     F1  algebra, float64     norm2(a - r) <= 1e-9 norm2(r) + 1e-10
     F2  float32              max|a - r| <= 4 max|n - r| + 64 u max|r| + 1e-7
-                             with 16 for 4 where all keys are one (a product of reflections
-                             magnifies the rounding of keys' products in any chunked form)
+                             with 16 for 4 where keys are collinear: products of reflections
+                             magnify the rounding of the keys' products in any chunked form
     F3  bfloat16, float16    max|a - r| <= 2 max|e - r| + 2 max|(r + 0.3 - 0.3) - r|, rounded
                              and, with an emulator, max|a - e| <= 8 u max|e|
     F4  gradient of a gate   F2 and F3 with max|r| replaced by the gate's scale
@@ -29,7 +29,7 @@ FLOAT32_ROUNDOFF = 2.0**-24
 TF32_ROUNDOFF = 2.0**-11
 ILL_CONDITIONED = 0.1
 TIMES_NAIVE = 4
-TIMES_NAIVE_ONE_KEY = 16
+TIMES_NAIVE_COLLINEAR = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from lincodegen.verify.properties import Property
 from lincodegen.verify.verdict import Row
 
 HALF = (torch.bfloat16, torch.float16)
+COLLINEAR = ("identical keys", "cosine 0.9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ class Trial:
         return outcomes
 
     def _times(self) -> int:
-        one_key = self.case.name == "identical keys"
-        return compare.TIMES_NAIVE_ONE_KEY if one_key else compare.TIMES_NAIVE
+        collinear = self.case.name in COLLINEAR
+        return compare.TIMES_NAIVE_COLLINEAR if collinear else compare.TIMES_NAIVE
 
     def _unit(self) -> float:
         """u of the products: PyTorch's global switch may allow tf32 for float32."""
