@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lincodegen.derive.timeline import Timeline, read_timeline
 from lincodegen.emit.derivation import chunked_derivation, recurrent_derivation
 from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_digest
 from lincodegen.emit.writer import compare_package, write_package
-from lincodegen.errors import DerivationError, NotChunkable
+from lincodegen.errors import DerivationError, NotChunkable, TuningError
 from lincodegen.loading import cache_dir, load_package, package_digest_in
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES
@@ -20,10 +20,13 @@ from lincodegen.program.program import Program
 from lincodegen.program.proof import Proof, prove
 from lincodegen.reports import BuildReport, CheckReport, CompareReport
 from lincodegen.resources import generated_dir, specs_dir
-from lincodegen.schedule.phases import phases
+from lincodegen.schedule.kernels import schedule
+from lincodegen.schedule.numerics import describe
 from lincodegen.spec import loader
 from lincodegen.spec.printing import format_step
 from lincodegen.spec.step import Recurrence
+from lincodegen.tune.compiled import TargetsReport, compile_defaults
+from lincodegen.tune.kernels import op_kernels
 from lincodegen.verify.session import verify_op
 from lincodegen.verify.verdict import Verdict
 
@@ -119,6 +122,21 @@ def check_generated(
     return CompareReport(package.name, str(folder / package.name), compare_package(package, folder))
 
 
+def compile_targets(
+    path: Path, targets: Sequence[str], *, sets: Sets | None = None, on_progress: Progress
+) -> TargetsReport:
+    """Compiles the kernels of a spec for GPUs that need not be there, at their defaults.
+
+    Raises:
+        TuningError: the recurrence runs token by token and has no chunked kernels.
+    """
+    compiled = compile_spec(path, sets)
+    if not compiled.programs:
+        raise TuningError(f"{compiled.recurrence.name} has no chunked kernels: {compiled.reason}")
+    kernels = op_kernels(compiled.recurrence.name, compiled.programs)
+    return compile_defaults(kernels, targets, on_progress)
+
+
 def show(path: Path, after: str, sets: Sets | None = None) -> str:
     """What a stage makes of a spec, as text."""
     if after == "spec":
@@ -132,18 +150,12 @@ def show(path: Path, after: str, sets: Sets | None = None) -> str:
         return "\n\n".join(f"state {p.form.group.state.name}\n{p.form}" for p in compiled.programs)
     if after == "program":
         return "\n\n".join(map(str, compiled.programs))
-    return "\n\n".join(map(_phases_text, compiled.programs))
+    return "\n\n".join(map(_schedule_text, compiled.programs))
 
 
-def _phases_text(program: Program) -> str:
-    cut = phases(program.outputs, program.carry, program.next_state)
-    parts = {"all chunks at once": cut.before, "in the scan": cut.inside, "after it": cut.after}
-    names = program.graph.names
-    lines = [f"state {program.form.group.state.name}, forward"]
-    for title, tiles in parts.items():
-        shown = [f"{names[t.id]}[{', '.join(t.axes)}]" for t in tiles if t.id in names]
-        lines.append(f"  {title}: {', '.join(shown) or '-'}")
-    return "\n".join(lines)
+def _schedule_text(program: Program) -> str:
+    group = program.form.group
+    return f"state {group.state.name}\n{schedule(program)}\n  {describe(group)}"
 
 
 def verify(

@@ -25,3 +25,8 @@ def specs_dir() -> Path:
 def generated_dir() -> Path:
     """The folder of the shipped generated ops, one package each."""
     return _folder("generated", "generated")
+
+
+def defaults_dir() -> Path:
+    """The tables of default configurations, one file a target: part of the package."""
+    return Path(__file__).parent / "configs" / "defaults"

@@ -510,7 +510,7 @@ def delta_product_gradient_bwd_kernel(
         mask=m_m[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * (NBH * T * 2) + row_ms,
+        dbeta + i_k.to(tl.int64) * NBH * T * 2 + row_ms,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_m,
     )

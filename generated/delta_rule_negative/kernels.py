@@ -491,7 +491,7 @@ def delta_rule_negative_gradient_bwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * (NBH * T) + row,
+        dbeta + i_k.to(tl.int64) * NBH * T + row,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_t,
     )

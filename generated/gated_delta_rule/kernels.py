@@ -619,14 +619,14 @@ def gated_delta_rule_gradient_bwd_kernel(
     b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_k, input_precision=PRECISION)
     # dq = E(t0.read, start) * factor_t0 + ein_t0m k: [BT, BK]
     b_dq = b_product_t0k + b_dot_t0k_2
-    tl.store(dg + i_k.to(tl.int64) * (NBH * T) + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * (NBH * T) + row,
+        dbeta + i_k.to(tl.int64) * NBH * T + row,
         (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
         mask=m_t,
     )

@@ -411,7 +411,7 @@ def gsa_Sk_gradient_bwd_kernel(
         # dq = dP_t0w k + ein_t0 S_0: [BT, BV]
         b_dq = b_dP_k + b_dot_t0v
         tl.store(
-            dq + i_k.to(tl.int64) * (NBH * T * V) + row[:, None] * V + o_v[None, :],
+            dq + i_k.to(tl.int64) * NBH * T * V + row[:, None] * V + o_v[None, :],
             b_dq.to(dq.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )

@@ -476,8 +476,8 @@ def mamba2_gradient_bwd_kernel(
     b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_C, input_precision=PRECISION)
     # dB_rows = E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
     b_dB_rows = b_product_wk_2 + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * (NBH * T) + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-    tl.store(ddt + i_k.to(tl.int64) * (NBH * T) + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(ddt + i_k.to(tl.int64) * NBH * T + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
     tl.store(
         dC + row[:, None] * K + o_k[None, :],
         b_dC.to(dC.dtype.element_ty),

@@ -435,7 +435,7 @@ def retention_gradient_bwd_kernel(
     b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_q, input_precision=PRECISION)
     # dk = E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
     b_dk = b_product_wk + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * (NBH * T) + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),

@@ -1,6 +1,6 @@
-"""Shipped ops in each of their forms, and how a case is put to one of them."""
+"""Shipped ops in each of their forms, and the small cases that are put to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,15 +12,16 @@ from lincodegen.runtime.backend import backend
 from lincodegen.spec import loader
 from lincodegen.spec.step import Recurrence
 from lincodegen.verify import Verdict
-from lincodegen.verify.harness import Plan
-from lincodegen.verify.inputs import Case, Geometry, draw
+from lincodegen.verify.adversaries import ADVERSARIES
+from lincodegen.verify.call import call
+from lincodegen.verify.gradients import Evaluation, evaluate_op
+from lincodegen.verify.inputs import Arguments, Case, Geometry, draw
 from lincodegen.verify.trials import Trial
-from lincodegen.verify.verdict import Row
 
 NAMES = shipped_names()
 FORMS = ("torch", "triton")
 SIZES = (20, 12, 8)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HAS_CUDA = torch.cuda.is_available()
 
 Op = Callable[..., Any]
 
@@ -31,56 +32,92 @@ def recurrence_of(name: str) -> Recurrence:
 
 
 def op_of(name: str, form: str) -> Op:
-    """The op with its path named, so that the machine does not choose it."""
+    """The op on the path named, whatever the machine suggests."""
     op = load_shipped(name)
-    if op.signature.has_kernels is False and form == "triton":
-        raise AssertionError(f"{name} has no Triton form")
+    assert op.signature.has_kernels, f"{name} has no Triton form"
 
-    def call(*args: object, **kwargs: object) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         with backend(form):
             return op(*args, **kwargs)
 
-    return _both_ways(call, form)
+    return run
 
 
-def _both_ways(call: Op, form: str) -> Op:
-    """The path of a call is settled in its forward, and the backward keeps to it."""
-    call.__name__ = form
-    return call
+def device_of(form: str) -> str:
+    return "cuda" if HAS_CUDA and form == "triton" else "cpu"
 
 
-def sizes_of(recurrence: Recurrence, sizes: tuple[int, ...] = SIZES) -> dict[str, int]:
-    return dict(zip(recurrence.dims, sizes, strict=False))
-
-
-def small_case(
-    name: str,
-    case: str = "typical",
-    *,
-    length: int = 37,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-    sizes: tuple[int, ...] = SIZES,
-) -> Case:
-    """One sequence of two heads: what the interpreter is fast enough for."""
-    recurrence = recurrence_of(name)
-    geometry = Geometry(sizes_of(recurrence, sizes), length, batch=1, heads=2)
-    return draw(recurrence, geometry, dtype=dtype, case=case, seed=seed)
+def sizes_of(name: str, sizes: tuple[int, ...] = SIZES) -> dict[str, int]:
+    return dict(zip(recurrence_of(name).dims, sizes, strict=False))
 
 
 @cache
-def trials(
-    name: str, cases: tuple[str, ...], lengths: tuple[int, ...], dtype: torch.dtype
-) -> tuple[Trial, ...]:
-    """References of a plan's cases, shared by the forms of an op."""
+def small_case(
+    name: str,
+    case: str = "typical",
+    length: int = 37,
+    dtype: torch.dtype = torch.float32,
+    sizes: tuple[int, ...] = SIZES,
+    seed: int = 0,
+) -> Case:
+    """One sequence of two heads; four where some tensors have fewer."""
     recurrence = recurrence_of(name)
-    plan = Plan(sizes=sizes_of(recurrence), dtype=dtype, lengths=lengths, cases=cases)
-    return tuple(plan.trials(recurrence))
+    heads: int | Mapping[str, int] = 2
+    if case == "repeated heads":
+        heads = {x.name: 1 if i % 2 else 2 for i, x in enumerate(recurrence.inputs)}
+        heads |= {x.name: 1 for x in recurrence.parameters}
+    return draw(
+        recurrence,
+        Geometry(sizes_of(name, sizes), length, batch=1, heads=heads),
+        dtype=dtype,
+        seed=seed,
+        case=case if case in ADVERSARIES else "typical",
+        arguments=Arguments(optional=case != "optional absent"),
+    )
 
 
-def judged(name: str, form: str, made: tuple[Trial, ...]) -> Verdict:
-    rows: list[Row] = []
-    for trial in made:
-        rows += trial.judge(op_of(name, form), DEVICE if form == "triton" else "cpu")[0]
-    dtype = str(made[0].dtype).removeprefix("torch.")
-    return Verdict(name, dtype, tuple(rows))
+@cache
+def small_trial(
+    name: str,
+    case: str = "typical",
+    length: int = 37,
+    dtype: torch.dtype = torch.float32,
+    sizes: tuple[int, ...] = SIZES,
+) -> Trial:
+    """The case with its references, made once for all forms of an op."""
+    drawn = small_case(name, case, length, dtype, sizes)
+    return Trial.of(recurrence_of(name), drawn, dtype)
+
+
+def judged(name: str, form: str, trials: list[Trial]) -> Verdict:
+    """The verdict on one form of an op; readable where it fails."""
+    op = op_of(name, form)
+    rows = [row for trial in trials for row in trial.judge(op, device_of(form))[0]]
+    return Verdict(f"{name}, {form}", str(trials[0].dtype).removeprefix("torch."), tuple(rows))
+
+
+def evaluated(name: str, form: str, case: Case) -> dict[str, torch.Tensor]:
+    """Outputs, final states and all gradients by name."""
+    return evaluation(name, form, case).named()
+
+
+def evaluation(name: str, form: str, case: Case) -> Evaluation:
+    return evaluate_op(recurrence_of(name), case, op_of(name, form), device_of(form))
+
+
+def forward(name: str, form: str, case: Case) -> dict[str, torch.Tensor]:
+    """Outputs and final states by name, without gradients."""
+    device = device_of(form)
+    given = {n: x.to(device) for n, x in case.tensors.items()}
+    states = {n: x.to(device) for n, x in (case.initial_state or {}).items()}
+    with torch.no_grad():
+        outputs, finals = call(
+            recurrence_of(name), op_of(name, form), given, states or None, constants=case.constants
+        )
+    return {**outputs, **{f"final {n}": x for n, x in finals.items()}}
+
+
+def differing(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names whose tensors are not the same bit for bit."""
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]

@@ -184,7 +184,7 @@ def test_each_derived_formula_is_named_when_it_is_wrong(name):
                 continue
             values = [block_values(timeline, p, equation.name) for p in (program, right)]
             if _same(*values):
-                assert what == "without s_m*c_m"  # the event has no value of its own
+                assert "s_m*c_m" in what  # the event has no value of its own
                 continue
             found = prove(timeline, (optimised(program),))
             assert found.failed, f"{equation.name}: {what} goes unnoticed"

@@ -1,0 +1,72 @@
+"""Every shipped op in both forms, forward and all gradients, against the float64 recurrence."""
+
+import pytest
+import torch
+from op_cases import FORMS, NAMES, device_of, judged, op_of, recurrence_of, small_trial
+
+from lincodegen.verify import verify
+from lincodegen.verify.adversaries import applicable
+from lincodegen.verify.session import PACKED
+from lincodegen.verify.harness import cases_for
+
+HALF = (torch.float16, torch.bfloat16)
+LENGTHS = {"torch": (1, 2, 37, 64, 70, 130), "triton": (1, 37, 70)}
+HALF_CASES = {
+    "torch": ("identical keys", "cosine 0.9", "domain ends", "gate -inf", "gates -30", "zeros"),
+    "triton": ("identical keys", "domain ends", "gate -inf"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_lengths(name, form):
+    verdict = judged(name, form, [small_trial(name, length=n) for n in LENGTHS[form]])
+    assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_adversaries(name, form):
+    cases = [c for c in applicable(recurrence_of(name)) if c != "typical"]
+    verdict = judged(name, form, [small_trial(name, case) for case in cases])
+    assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_fewer_heads_and_defaults(name, form):
+    cases = ["repeated heads"]
+    if any(x.default is not None for x in recurrence_of(name).parameters):
+        cases.append("optional absent")
+    verdict = judged(name, form, [small_trial(name, case, 19) for case in cases])
+    assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision(name, form, dtype):
+    concerned = applicable(recurrence_of(name))
+    trials = [small_trial(name, length=70, dtype=dtype)]
+    trials += [small_trial(name, c, 37, dtype) for c in HALF_CASES[form] if c in concerned]
+    verdict = judged(name, form, trials)
+    assert verdict.passed, str(verdict)
+
+
+def test_every_shipped_op_has_both_forms():
+    assert len(NAMES) == 19
+    assert all(callable(op_of(name, "triton")) for name in NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("dtype", (torch.float32, *HALF), ids=str)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_case(name, form, dtype):
+    recurrence = recurrence_of(name)
+    cases = tuple(c for c in cases_for(recurrence, dtype) if c not in PACKED)
+    verdict = verify(
+        recurrence, op_of(name, form), device=device_of(form), dtype=dtype, cases=cases
+    )
+    assert verdict.passed, str(verdict)
