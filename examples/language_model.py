@@ -137,7 +137,9 @@ def main() -> int:
     ops = {"op": lincodegen.load(specs_dir() / f"{options.op}.yaml"), "naive": naive}
     models = {name: model_on(op, options.op, setting) for name, op in ops.items()}
     count = sum(p.numel() for p in models["op"].parameters())
-    print(f"{options.op}: {setting.layers} layers, {count:,} parameters, {len(text):,} bytes,", end="")
+    print(
+        f"{options.op}: {setting.layers} layers, {count:,} parameters, {len(text):,} bytes,", end=""
+    )
     print(f" batch {setting.batch} x {setting.length}, {torch.get_num_threads()} threads")
     runs = {name: train(m, batches(text, setting, steps)) for name, m in models.items()}
     return int(report(runs) > TOLERANCE)

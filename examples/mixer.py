@@ -67,9 +67,7 @@ class Mixer(nn.Module):
         self.declared = {x.name: x for x in parameters}
         self.own = nn.ParameterDict(
             {
-                x.name: torch.zeros(
-                    size.heads, *(d.evaluate(size.dimensions) for d in x.shape)
-                )
+                x.name: torch.zeros(size.heads, *(d.evaluate(size.dimensions) for d in x.shape))
                 for x in parameters
             }
         )

@@ -28,14 +28,14 @@ def load(spec: str | Path, *, sets: Mapping[str, int] | None = None) -> Any:  # 
     Raises:
         SpecError: the file has mistakes; the error lists them all.
     """
-    from lincodegen.pipeline import load_op
+    from lincodegen.pipeline import load_op  # noqa: PLC0415 - torch and sympy come with it
 
     return load_op(Path(spec), sets or {})
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - torch is imported when it is first needed
     if name == "backend":
-        from lincodegen.runtime.backend import backend
+        from lincodegen.runtime.backend import backend  # noqa: PLC0415 - imports torch
 
         return backend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,10 +32,11 @@ class CheckReport:
 
     def to_json(self) -> Mapping[str, object]:
         """The same facts as JSON values."""
-        found: dict[str, object] = {"ok": self.ok, "name": self.name, "tier": 3, "reason": self.reason}
-        if self.proof is not None:
-            found |= {"tier": 1, "proof": self.proof.to_json(), "failed": list(self.proof.failed)}
-        return found
+        found: dict[str, object] = {"ok": self.ok, "name": self.name}
+        if self.proof is None:
+            return found | {"tier": 3, "reason": self.reason}
+        failed = list(self.proof.failed)
+        return found | {"tier": 1, "proof": self.proof.to_json(), "failed": failed}
 
 
 @dataclass(frozen=True, slots=True)

@@ -607,7 +607,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("delta_product", "prep_fwd", "k", k, K=K, V=V)
     A = torch.empty(B * H * NT, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=k.device)
     delta_product_prep_fwd_kernel[(NT * B * H,)](
         k,
@@ -625,7 +625,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, k.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -651,7 +651,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_product", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -674,7 +674,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_product", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -725,7 +725,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -751,7 +751,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("delta_product", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
@@ -781,7 +781,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("delta_product", "gradient_bwd", "kv", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dk = torch.empty(B, T, H, 2, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, 2, dtype=torch.float32, device=k.device)

@@ -581,7 +581,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("delta_rule", "prep_fwd", "k", k, K=K, V=V)
     A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
     delta_rule_prep_fwd_kernel[(NT * B * H,)](
         k,
@@ -599,7 +599,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, k.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_rule", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -625,7 +625,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_rule", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_rule_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -648,7 +648,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("delta_rule", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_rule_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -699,7 +699,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("delta_rule", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -725,7 +725,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("delta_rule", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
@@ -755,7 +755,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("delta_rule", "gradient_bwd", "kv", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)

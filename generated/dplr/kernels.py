@@ -902,7 +902,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("dplr", "prep_fwd", "k", v, K=K, V=V)
     Pt0m = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     Nmw = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
@@ -931,7 +931,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -962,7 +962,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("dplr", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         dplr_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0m,
@@ -989,7 +989,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("dplr", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         dplr_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Nmw,
@@ -1052,7 +1052,7 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -1083,7 +1083,7 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("dplr", "scan_bwd", "v", v, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
@@ -1120,7 +1120,7 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("dplr", "gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dgk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     da = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

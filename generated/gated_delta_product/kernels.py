@@ -798,7 +798,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("gated_delta_product", "prep_fwd", "k", kj, K=K, V=V)
     A = torch.empty(B * H * NT, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
     gated_delta_product_prep_fwd_kernel[(NT * B * H,)](
         kj,
@@ -818,7 +818,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, kj.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
         gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -846,7 +846,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_product", "output_fwd", "v", kj, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=kj.device)
         gated_delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -871,7 +871,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_product", "scan_fwd", "v", kj, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=kj.device)
         gated_delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -925,7 +925,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
     gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -953,7 +953,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("gated_delta_product", "scan_bwd", "v", kj, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
@@ -985,7 +985,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("gated_delta_product", "gradient_bwd", "kv", kj, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=kj.device)
     dkj = torch.empty(B, T, H, 2, K, dtype=dtype, device=kj.device)

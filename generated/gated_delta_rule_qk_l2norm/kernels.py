@@ -729,7 +729,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("gated_delta_rule_qk_l2norm", "prep_fwd", "k", k, K=K, V=V)
     A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
     gated_delta_rule_qk_l2norm_prep_fwd_kernel[(NT * B * H,)](
         k,
@@ -749,7 +749,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, k.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         gated_delta_rule_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -777,7 +777,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_rule_qk_l2norm", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         gated_delta_rule_qk_l2norm_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -802,7 +802,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("gated_delta_rule_qk_l2norm", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         gated_delta_rule_qk_l2norm_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -856,7 +856,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gated_delta_rule_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -884,7 +884,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("gated_delta_rule_qk_l2norm", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
@@ -916,7 +916,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("gated_delta_rule_qk_l2norm", "gradient_bwd", "kv", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)

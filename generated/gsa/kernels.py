@@ -545,7 +545,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, k.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             s,
@@ -568,7 +568,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", None, None, K=K, V=V)
+        config = tiles("gsa", "Sk_output_fwd", "", k, K=K, V=V)
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
         gsa_Sk_output_fwd_kernel[(NT * B * H,)](
             q,
@@ -594,7 +594,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", None, None, K=K, V=V)
+        config = tiles("gsa", "Sk_scan_fwd", "", k, K=K, V=V)
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
         gsa_Sk_scan_fwd_kernel[(B * H,)](
             q,
@@ -637,7 +637,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         s,
@@ -660,7 +660,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("gsa", "Sk_scan_bwd", "v", k, K=K, V=V)
     dk = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -687,7 +687,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("gsa", "Sk_gradient_bwd", "kv", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dq = torch.empty(NK, B, T, H, V, dtype=torch.float32, device=k.device)
@@ -1298,7 +1298,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("gsa", "Sv_prep_fwd", "k", v, K=K, V=V)
     Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     gsa_Sv_prep_fwd_kernel[(NT * B * H,)](
         q,
@@ -1317,7 +1317,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             s,
@@ -1340,7 +1340,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("gsa", "Sv_output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         gsa_Sv_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
@@ -1364,7 +1364,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("gsa", "Sv_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
@@ -1414,7 +1414,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         s,
@@ -1437,7 +1437,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("gsa", "Sv_scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -1464,7 +1464,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("gsa", "Sv_gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

@@ -600,7 +600,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("hgrn2", "prep_fwd", "k", v, K=K, V=V)
     Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     hgrn2_prep_fwd_kernel[(NT * B * H,)](
         q,
@@ -619,7 +619,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("hgrn2", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         hgrn2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -642,7 +642,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("hgrn2", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         hgrn2_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
@@ -667,7 +667,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("hgrn2", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         hgrn2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
@@ -718,7 +718,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("hgrn2", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     hgrn2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         k,
@@ -741,7 +741,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("hgrn2", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     hgrn2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -769,7 +769,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("hgrn2", "gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

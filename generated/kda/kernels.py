@@ -739,7 +739,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("kda", "prep_fwd", "k", k, K=K, V=V)
     Pt0m = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
     A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
     kda_prep_fwd_kernel[(NT * B * H,)](
@@ -762,7 +762,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, k.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("kda", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -790,7 +790,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("kda", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         kda_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0m,
@@ -814,7 +814,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("kda", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         kda_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -870,7 +870,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("kda", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -898,7 +898,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("kda", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
@@ -931,7 +931,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("kda", "gradient_bwd", "kv", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)

@@ -431,7 +431,7 @@ def forward(v, q, k, state, scale, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -452,7 +452,7 @@ def forward(v, q, k, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         linear_attention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -476,7 +476,7 @@ def forward(v, q, k, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         linear_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -516,7 +516,7 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         k,
@@ -537,7 +537,7 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("linear_attention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -562,7 +562,7 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("linear_attention", "gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

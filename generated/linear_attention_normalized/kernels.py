@@ -417,7 +417,7 @@ def forward_S(v, qs, k, state, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -438,7 +438,7 @@ def forward_S(v, qs, k, state, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention_normalized", "S_output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         linear_attention_normalized_S_output_fwd_kernel[
             (triton.cdiv(V, config["BV"]) * NT * B * H,)
@@ -463,7 +463,7 @@ def forward_S(v, qs, k, state, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("linear_attention_normalized", "S_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         linear_attention_normalized_S_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             qs,
@@ -502,7 +502,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         k,
@@ -523,7 +523,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("linear_attention_normalized", "S_scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     linear_attention_normalized_S_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -547,7 +547,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("linear_attention_normalized", "S_gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dqs = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
@@ -843,7 +843,7 @@ def forward_z(qs, k, state, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, qs.device):
-        config = tiles("states", "fwd", None, None, K=K)
+        config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
         h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
         linear_attention_normalized_z_states_fwd_kernel[(B * H,)](
             k,
@@ -859,7 +859,7 @@ def forward_z(qs, k, state, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", None, None, K=K)
+        config = tiles("linear_attention_normalized", "z_output_fwd", "", qs, K=K)
         o = torch.empty(B, T, H, dtype=torch.float32, device=qs.device)
         linear_attention_normalized_z_output_fwd_kernel[(NT * B * H,)](
             qs,
@@ -878,7 +878,7 @@ def forward_z(qs, k, state, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", None, None, K=K)
+        config = tiles("linear_attention_normalized", "z_scan_fwd", "", qs, K=K)
         o = torch.empty(B, T, H, dtype=torch.float32, device=qs.device)
         linear_attention_normalized_z_scan_fwd_kernel[(B * H,)](
             qs,
@@ -912,7 +912,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", None, None, K=K)
+    config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
     h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
     linear_attention_normalized_z_states_fwd_kernel[(B * H,)](
         k,
@@ -928,7 +928,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", None, None, K=K)
+    config = tiles("linear_attention_normalized", "z_scan_bwd", "", qs, K=K)
     dh = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
     linear_attention_normalized_z_scan_bwd_kernel[(B * H,)](
         do,
@@ -945,7 +945,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", None, K=K)
+    config = tiles("linear_attention_normalized", "z_gradient_bwd", "k", qs, K=K)
     NK = triton.cdiv(K, config["BK"])
     dqs = torch.empty(B, T, H, K, dtype=dtype, device=qs.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=qs.device)

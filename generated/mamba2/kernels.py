@@ -592,7 +592,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, x.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
         mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             dt,
@@ -617,7 +617,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("mamba2", "output_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
         mamba2_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             C,
@@ -644,7 +644,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("mamba2", "scan_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
         mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             C,
@@ -689,7 +689,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
     mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         dt,
@@ -714,7 +714,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
     mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -742,7 +742,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("mamba2", "gradient_bwd", "kv", x, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     ddt = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)

@@ -544,7 +544,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("retention", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         retention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -567,7 +567,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("retention", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         retention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             q,
@@ -593,7 +593,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("retention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         retention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             q,
@@ -636,7 +636,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("retention", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     retention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         k,
@@ -659,7 +659,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("retention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     retention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -686,7 +686,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("retention", "gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

@@ -608,7 +608,7 @@ def forward(v, r, k, w, state, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    config = tiles("prep", "fwd", None, "k", K=K, V=V)
+    config = tiles("rwkv6", "prep_fwd", "k", v, K=K, V=V)
     Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
     rwkv6_prep_fwd_kernel[(NT * B * H,)](
         r,
@@ -627,7 +627,7 @@ def forward(v, r, k, w, state, chunk_size):
         num_stages=config["num_stages"],
     )
     if splits(B * H, NT, v.device):
-        config = tiles("states", "fwd", "v", None, K=K, V=V)
+        config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             k,
@@ -650,7 +650,7 @@ def forward(v, r, k, w, state, chunk_size):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-        config = tiles("output", "fwd", "v", None, K=K, V=V)
+        config = tiles("rwkv6", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv6_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
@@ -674,7 +674,7 @@ def forward(v, r, k, w, state, chunk_size):
             num_stages=config["num_stages"],
         )
     else:
-        config = tiles("scan", "fwd", "v", None, K=K, V=V)
+        config = tiles("rwkv6", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
@@ -724,7 +724,7 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
-    config = tiles("states", "fwd", "v", None, K=K, V=V)
+    config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         k,
@@ -747,7 +747,7 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("scan", "bwd", "v", None, K=K, V=V)
+    config = tiles("rwkv6", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     rwkv6_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
@@ -774,7 +774,7 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gradient", "bwd", "k", "v", K=K, V=V)
+    config = tiles("rwkv6", "gradient_bwd", "kv", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     dw = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dr = torch.empty(B, T, H, K, dtype=dtype, device=v.device)

@@ -46,7 +46,7 @@ class KernelLaunch:
 
 
 def whole_tile(size: int) -> int:
-    """The tile of an axis that is not cut: the power of two that holds it, a dot's least at least."""
+    """The tile that holds an axis: a power of two, what a dot takes at least."""
     return max(LEAST_TILE, 1 << (size - 1).bit_length())
 
 
@@ -58,12 +58,9 @@ def job_of(
     target: Target,
     config: Config,
 ) -> CompileJob:
-    """The job of one kernel.
+    """The job of one kernel of the module ``path``.
 
-    Args:
-        path: the module that defines it.
-        sizes: K and V.
-        dtype: Triton's name of the operands' dtype, as in ``bf16``.
+    ``sizes`` are K and V, ``dtype`` Triton's name of that of the operands, as in ``bf16``.
     """
     kinds = {True: f"*{dtype}", False: "*fp32"}
     arguments: dict[str, Argument] = {name: kinds[wide] for name, wide in launch.pointers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
@@ -24,7 +24,7 @@ from lincodegen.spec.step import Assign, Node, Place, Recurrence, State
 
 
 @contextmanager
-def located(place: Place) -> Iterator[None]:
+def located(place: Place) -> Generator[None]:
     """Gives refusals inside the line of a statement, unless they have one."""
     try:
         yield

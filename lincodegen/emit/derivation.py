@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lincodegen.derive.chunkform import ChunkForm
 from lincodegen.derive.events import Decay, Event, Group, Read, Timeline
 from lincodegen.derive.latex import equation_latex
-from lincodegen.emit.op_context import plain, step_lines
+from lincodegen.emit.op_docs import plain, step_lines
 from lincodegen.program.program import Program
 from lincodegen.program.proof import Proof
 from lincodegen.spec.printing import format_node

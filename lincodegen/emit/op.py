@@ -17,13 +17,9 @@ from lincodegen.emit.checked import check_python
 from lincodegen.emit.chunk_torch import TorchFunctions, print_torch
 from lincodegen.emit.manifest import manifest_text
 from lincodegen.emit.op_body import OpBody
-from lincodegen.emit.op_context import (
-    OpParts,
-    OpPrinter,
-    default_functions,
-    summary,
-    wrapped_import,
-)
+from lincodegen.emit.op_context import OpParts, OpPrinter, own_names, wrapped_import
+from lincodegen.emit.op_defaults import default_functions
+from lincodegen.emit.op_docs import summary
 from lincodegen.emit.op_plan import OpPlan, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
 from lincodegen.emit.templates import formatted, render
@@ -64,7 +60,8 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
     plan = plan_op(timeline, programs)
     header, digest = _header(recurrence), package_digest(recurrence)
     functions = [print_torch(p, g.suffix) for p, g in zip(programs, plan.groups, strict=True)]
-    body = OpBody(plan, has_kernels=True)
+    alias = own_names(recurrence)
+    body = OpBody(plan, alias, has_kernels=True)
     dependencies = plan.dependencies()
     loop_files = _loop_texts(recurrence, header)
     loop_modules = tuple(name.removesuffix(".py") for name in loop_files)
@@ -73,10 +70,11 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
         header=header,
         forward=body.forward(),
         backward=body.backward(),
+        alias=alias,
         solved=dependencies,
         modules=("chunk", "kernels", "tokens", *loop_modules),
         chunk_size=chunk_size,
-        loop=recurrent_body(recurrence, has_kernels=len(loop_modules) > 1, prefix="loop_"),
+        loop=recurrent_body(recurrence, alias, has_kernels=len(loop_modules) > 1, prefix="loop_"),
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
@@ -95,11 +93,13 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
     recurrence = _local(recurrence)
     header, digest = _header(recurrence), package_digest(recurrence)
     loop_files = _loop_texts(recurrence, header)
-    forward, backward = recurrent_body(recurrence, has_kernels=len(loop_files) > 1)
+    alias = own_names(recurrence)
+    forward, backward = recurrent_body(recurrence, alias, has_kernels=len(loop_files) > 1)
     parts = OpParts(
         header=header,
         forward=forward,
         backward=backward,
+        alias=alias,
         solved={s.name: () for s in recurrence.states},
         modules=(*(name.removesuffix(".py") for name in loop_files), "tokens"),
         chunk_size=ROWS,

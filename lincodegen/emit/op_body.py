@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lincodegen.emit.op_plan import GroupPlan, OpPlan, OutputPlan, TokenFunction
@@ -13,17 +13,18 @@ from lincodegen.program.token import Kind, TokenProgram, cotangent_names
 from lincodegen.program.token_names import Names
 
 INDENT = "    "
-TAKEN = (
-    *("call", "kept", "form", "chunk", "tokens", "kernels", "reduced", "torch", "Tensor", "math"),
-    *("Call", "Kept", "Results", "Gradients"),
-)
+TAKEN = (*("call", "kept", "form", "math", "Tensor", "Call", "Kept", "Results", "Gradients"),)
 
 
 @dataclass(slots=True)
 class OpBody:
-    """Prints ``_forward`` and ``_backward`` of a plan; locals are free of the spec's names."""
+    """Prints ``_forward`` and ``_backward`` of a plan.
+
+    ``alias`` gives the modules' names; locals differ from these and from the spec's names.
+    """
 
     plan: OpPlan
+    alias: Mapping[str, str]
     has_kernels: bool = False
     names: Names = field(init=False)
     local: dict[str, str] = field(init=False)
@@ -51,7 +52,7 @@ class OpBody:
 
     def _start(self) -> None:
         """Fresh names for a function's locals."""
-        self.names = Names({*TAKEN, *self.plan.recurrence.dims})
+        self.names = Names({*TAKEN, *self.alias.values(), *self.plan.recurrence.dims})
         self.lines, self.parts = [], {}
         given = [*self.tensors, *self.states, *self.constants]
         self.local = {name: self.names.free(name) for name in given}
@@ -167,14 +168,14 @@ class OpBody:
             base = own or self.local[operand.source or ""]
             if not operand.differentiable:
                 targets.append("_")
-                cotangents[operand.name] = f"torch.zeros_like({base})"
+                cotangents[operand.name] = self._zeros(base)
                 continue
             target = self.names.free(f"d{base}")
             targets.append(target)
             if operand.source is None:
-                cotangents[operand.name] = f"reduced({target}, {base})"
+                cotangents[operand.name] = self._reduced(target, base)
             else:
-                self.parts.setdefault(operand.source, []).append(f"reduced({target}, {base})")
+                self.parts.setdefault(operand.source, []).append(self._reduced(target, base))
         d_reads = [self._gradient(name) for name in group.reads]
         final = self._flipped(group.state, d_state)
         args = [saved, *operands, *self._scalars(group), *d_reads, final, "call.chunk_size"]
@@ -199,23 +200,29 @@ class OpBody:
         for name in function.wrt:
             target = self.names.free(f"d{self.local[name]}")
             targets.append(target)
-            self.parts.setdefault(name, []).append(f"reduced({target}, {self.local[name]})")
+            self.parts.setdefault(name, []).append(self._reduced(target, self.local[name]))
         args = self._arguments(function.adjoint, named)
         given = {a.name for a in function.adjoint.inputs}
         if args[0].startswith("*call.lift(") and not given.issuperset(function.wrt):
             args[0] = f"{args[0][:-1]}, like={like})"
-        self._assign(targets, f"tokens.{function.name}_adjoint", args)
+        self._assign(targets, f"{self.alias['tokens']}.{function.name}_adjoint", args)
 
     def _gradient(self, name: str) -> str:
         """The sum of what reaches a tensor or a read."""
         parts = self.parts.get(name, [])
-        return " + ".join(parts) if parts else f"torch.zeros_like({self.local[name]})"
+        return " + ".join(parts) if parts else self._zeros(self.local[name])
+
+    def _zeros(self, base: str) -> str:
+        return f"{self.alias['torch']}.zeros_like({base})"
+
+    def _reduced(self, gradient: str, base: str) -> str:
+        return f"{self.alias['reduced']}({gradient}, {base})"
 
     # -- calls -----------------------------------------------------------------------------
 
     def _token_call(self, targets: list[str], function: TokenFunction) -> None:
         args = self._arguments(function.program, {})
-        self._assign(targets, f"tokens.{function.name}", args)
+        self._assign(targets, f"{self.alias['tokens']}.{function.name}", args)
 
     def _arguments(self, program: TokenProgram, cotangents: dict[str, str]) -> list[str]:
         """What a printed function takes: tensors with equal heads, floats, cotangents, sizes."""
@@ -235,23 +242,24 @@ class OpBody:
         """The factors that no token changes; dimensions are read off the call."""
         texts = []
         for scalar in group.scalars:
-            text = scalar_text(scalar.node)
+            text = scalar_text(scalar.node, self.local)
             for name in sorted(words(text) & set(self.plan.recurrence.dims)):
                 size = f'{name} = call.sizes["{name}"]'
                 if f"{INDENT}{size}" not in self.lines:
                     self._line(size)
-            texts.append(self.local.get(text, text))
+            texts.append(text)
         return texts
 
     # -- small pieces ----------------------------------------------------------------------
 
     @property
     def _module(self) -> str:
-        return "form" if self.has_kernels else "chunk"
+        return "form" if self.has_kernels else self.alias["chunk"]
 
     def _form(self) -> None:
         if self.has_kernels:
-            self._line('form = kernels if call.backend == "triton" else chunk')
+            kernels, chunk = self.alias["kernels"], self.alias["chunk"]
+            self._line(f'form = {kernels} if call.backend == "triton" else {chunk}')
 
     def _kept_reads(self) -> list[str]:
         """The reads that the backward looks at."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.emit.scalar_python import scalar_text
-from lincodegen.emit.token_python import WIDTH, number_text, words, wrapped
-from lincodegen.emit.token_torch import print_torch_function, size_arguments
+from lincodegen.emit.op_defaults import fill_function, ordered_arguments
+from lincodegen.emit.op_docs import INDENT, op_doc, summary
+from lincodegen.emit.token_python import WIDTH, words, wrapped
+from lincodegen.emit.token_torch import size_arguments
 from lincodegen.errors import EmitError
-from lincodegen.program.token import Kind, TokenProgram, step_program, token_program
+from lincodegen.program.token import Kind, TokenProgram, step_program
 from lincodegen.program.token_heads import head_sources
 from lincodegen.program.token_names import Names
 from lincodegen.spec.dims import Dim
-from lincodegen.spec.printing import format_node
-from lincodegen.spec.step import Node, Recurrence, Shape, Tensor
+from lincodegen.spec.step import Recurrence, Shape, Tensor
 
-INDENT = "    "
-_LOOP = "_loop_forward, _loop_backward"
 _IMPORTED = (
     *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
     *("Tensor", "op", "reduced", "run", "token_arguments", "token_results", "torch"),
@@ -73,18 +70,34 @@ class OpText:
 class OpParts:
     """What the stages before settled of an op's text.
 
-    ``solved`` are per state the tensors that its group depends on; ``modules`` the sibling
-    modules that the text calls.
+    ``alias`` are the text's own names, apart from the spec's; ``solved`` per state the tensors
+    that its group depends on; ``modules`` the sibling modules that the text calls.
     """
 
     header: str
     forward: str
     backward: str
+    alias: Mapping[str, str]
     solved: Mapping[str, Sequence[str]]
     modules: tuple[str, ...]
     chunk_size: int
     loop: tuple[str, str] | None = None
     """The functions of the token loop, where ``forward`` and ``backward`` are chunked."""
+
+
+def own_names(recurrence: Recurrence) -> dict[str, str]:
+    """What the text calls modules, imported names and ``call``: names that the spec leaves free.
+
+    Raises:
+        EmitError: the spec calls something ``math``.
+    """
+    given = {t.name for t in ordered_arguments(recurrence)} | {recurrence.name}
+    given |= {c.name for c in recurrence.constants}
+    if "math" in given:
+        raise EmitError("`math` cannot be the name of an input, parameter, constant or op")
+    names = Names(given)
+    # types stand in annotations alone, which nothing evaluates
+    return {name: names.free(name) if name.islower() else name for name in _IMPORTED}
 
 
 class OpPrinter:
@@ -94,16 +107,12 @@ class OpPrinter:
         self.recurrence, self.parts = recurrence, parts
         self.arguments = ordered_arguments(recurrence)
         self.constants = [c.name for c in recurrence.constants]
-        given = {t.name for t in self.arguments} | {*self.constants, recurrence.name}
-        if "math" in given:
-            raise EmitError("`math` cannot be the name of an input, parameter, constant or op")
-        names = Names(given)
-        self.alias = {name: names.free(name) for name in _IMPORTED}
+        self.alias = parts.alias
 
     def text(self) -> OpText:
         """Everything the template prints."""
         recurrence, alias, call = self.recurrence, self.alias, self.alias["call"]
-        fill = self._fill()
+        fill = fill_function(recurrence, alias)
         filled = f"_fill({', '.join([call, *self.constants])})" if fill else "()"
         step = step_program(recurrence)
         return OpText(
@@ -124,7 +133,7 @@ class OpPrinter:
             step_call=self._step_call(step, bool(fill)),
             op=alias["op"],
             op_signature=self._op_signature(),
-            doc=self._doc(),
+            doc=op_doc(recurrence, self.arguments),
             call=call,
             run=alias["run"],
             read_token=self._read_call("token", ["state"]),
@@ -223,50 +232,6 @@ class OpPrinter:
     def _constant_arguments(self) -> list[str]:
         return [f"{name}: float | None = None" for name in self.constants]
 
-    def _doc(self) -> str:
-        recurrence = self.recurrence
-        lines = [summary(recurrence), ""]
-        if recurrence.doc:
-            lines += [*_paragraph(recurrence.doc, INDENT), ""]
-        lines += [f"{INDENT * 2}{line}" for line in step_lines(recurrence)]
-        lines += ["", f"{INDENT}Args:"]
-        lines += self._argument_docs()
-        lines += ["", f"{INDENT}Returns:", *self._result_docs()]
-        return "\n".join(lines) + f"\n{INDENT}"
-
-    def _argument_docs(self) -> list[str]:
-        recurrence, lines = self.recurrence, []
-        for tensor in self.arguments:
-            lead = "B, T, H" if tensor in recurrence.inputs else "H"
-            text = f"{tensor.name}: {axes_text(lead, tensor.shape)}"
-            text += f", {plain(tensor.doc)}" if tensor.doc else ""
-            if tensor.default is not None:
-                text += f"; by default {format_node(tensor.default, ())}"
-            lines += _item(f"{text}.")
-        for constant in recurrence.constants:
-            default = format_node(constant.default, ())
-            lines += _item(f"{constant.name}: {default} if None.")
-        shapes = [axes_text("B, H", s.shape) for s in recurrence.states]
-        if len(shapes) == 1:
-            lines += _item(f"initial_state: {shapes[0]}, zeros if None.")
-        else:
-            lines += _item(f"initial_state: {' and '.join(shapes)}, zeros where None.")
-        lines += _item("output_final_state: Whether the final state is returned.")
-        lines += _item("cu_seqlens: None; packed sequences are not yet supported.")
-        return lines
-
-    def _result_docs(self) -> list[str]:
-        recurrence = self.recurrence
-        outputs = [f"{n} {axes_text('B, T, H', v.shape)}" for n, v in recurrence.outputs]
-        plural = "s" if len(recurrence.states) > 1 else ""
-        states = [f"{s.name} {axes_text('B, H', s.shape)}" for s in recurrence.states]
-        first = recurrence.inputs[0].name
-        text = (
-            f"{' and '.join(outputs)} in the dtype of {first}; the final state{plural} "
-            f"{' and '.join(states)} in float32, or in float64 if any input is, else None."
-        )
-        return textwrap.wrap(text, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2)
-
     # -- one token -------------------------------------------------------------------------
 
     def _step_signature(self) -> str:
@@ -304,122 +269,6 @@ class OpPrinter:
         lines.append(wrapped(f"return {alias['token_results']}(", [call, inner], ")", INDENT))
         return "\n".join(lines)
 
-    # -- constants and defaults ------------------------------------------------------------
-
-    def _fill(self) -> str:
-        """The text of ``_fill``: constants by their expressions, defaults of absent tensors."""
-        recurrence, call = self.recurrence, self.alias["call"]
-        optional = [t for t in self.arguments if t.default is not None]
-        if not self.constants and not optional:
-            return ""
-        lines: list[str] = []
-        for constant in recurrence.constants:
-            text = scalar_text(constant.default)
-            lines.append(
-                f"{constant.name} = {text} if {constant.name} is None else {constant.name}"
-            )
-        for tensor in optional:
-            default = self._default_call(tensor)
-            lines.append(f'{call}.fill("{tensor.name}", lambda h, H: {default})')
-        sizes = [n for n in recurrence.dims if n in words("\n".join(lines))]
-        lines = [f'{n} = {call}.sizes["{n}"]' for n in sizes] + lines
-        result = f"({', '.join(self.constants)}{',' * (len(self.constants) == 1)})"
-        returned = result[1:-1] if len(self.constants) > 1 else result
-        count = len(self.constants)
-        kind = f"tuple[{', '.join(['float'] * count) or '()'}]"
-        arguments = [f"{call}: Call", *(f"{n}: float | None" for n in self.constants)]
-        head = wrapped("def _fill(", arguments, f") -> {kind}:")
-        what = {
-            (True, True): "The constants; absent tensors get their defaults.",
-            (True, False): "The constants that are not given.",
-            (False, True): "Gives absent tensors their defaults.",
-        }
-        doc = what[bool(self.constants), bool(optional)]
-        body = [f'"""{doc}"""', *lines, f"return {returned}"]
-        return "\n".join([head, *(INDENT + line for line in body)])
-
-    def _default_call(self, tensor: Tensor) -> str:
-        program = default_program(self.recurrence, tensor)
-        value = program.outputs[0].value
-        if value.op == "number":
-            return number_text(float(str(value.attr[0])))
-        arguments = [a.name for a in program.inputs]
-        arguments += size_arguments(program)
-        return f"{self.alias['tokens']}.default_{tensor.name}({', '.join(arguments)})"
-
-
-def default_program(recurrence: Recurrence, tensor: Tensor) -> TokenProgram:
-    """A tensor's default over head index ``h`` and head count ``H``, in the tensor's shape."""
-    node = tensor.default
-    if node is None:
-        raise EmitError(f"{tensor.name} has no default")
-    if node.shape != tensor.shape and node.op != "number":
-        node = Node("broadcast", (node,), (), tensor.shape)
-    heads = (Tensor("h", ()), Tensor("H", ()))
-    only = Recurrence(
-        name=recurrence.name,
-        title="",
-        reference="",
-        doc="",
-        dims=recurrence.dims,
-        inputs=heads,
-        parameters=(),
-        constants=recurrence.constants,
-        states=(),
-        step=(),
-        outputs=(),
-        source="",
-        file="",
-    )
-    return token_program(only, [(tensor.name, node)])
-
-
-def default_functions(recurrence: Recurrence) -> list[str]:
-    """The printed functions of all defaults that are no numbers."""
-    texts = []
-    for tensor in ordered_arguments(recurrence):
-        if tensor.default is None:
-            continue
-        program = default_program(recurrence, tensor)
-        if program.outputs[0].value.op != "number":
-            doc = f"The default of {tensor.name}: {format_node(tensor.default, ())}."
-            texts.append(print_torch_function(f"default_{tensor.name}", program, doc))
-    return texts
-
-
-def ordered_arguments(recurrence: Recurrence) -> list[Tensor]:
-    """Tensors as the op takes them: without default before with, inputs before parameters."""
-    tensors = [*recurrence.inputs, *recurrence.parameters]
-    return sorted(tensors, key=lambda t: t.default is not None)
-
-
-def summary(recurrence: Recurrence) -> str:
-    """The first line of docstrings."""
-    title = plain(recurrence.title) or recurrence.name
-    reference = f" ({plain(recurrence.reference)})" if recurrence.reference else ""
-    line = f"{title}{reference}."
-    return line if len(line) <= WIDTH - 10 else f"{title}."[: WIDTH - 10]
-
-
-def step_lines(recurrence: Recurrence) -> list[str]:
-    """The statements of a token, loops unrolled."""
-    labels = [s.name for s in recurrence.step]
-    lines = [f"{s.name} = {format_node(s.value, labels)}" for s in recurrence.step]
-    return [
-        line for text in lines for line in textwrap.wrap(text, WIDTH - 10, subsequent_indent=INDENT)
-    ]
-
-
-def plain(text: str) -> str:
-    """A user's text as it may stand in a docstring or a comment: one line, no quotes or escapes."""
-    text = " ".join(text.split()).replace("\\", "/").replace('"', "'")
-    return text.rstrip(".").strip()
-
-
-def axes_text(lead: str, shape: Shape) -> str:
-    """``[B, T, H, K]``."""
-    return f"[{', '.join([lead, *map(str, shape)])}]"
-
 
 def shape_text(shape: Shape) -> str:
     """A shape as a tuple of integers and texts."""
@@ -442,14 +291,6 @@ def _entries(key: str, entries: Sequence[str]) -> list[str]:
     if len(line) <= WIDTH and "\n" not in line and len(entries) <= 1:
         return [line]
     return [f"{INDENT}{key}=(", *(f"{INDENT * 2}{entry}," for entry in entries), f"{INDENT}),"]
-
-
-def _item(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 3)
-
-
-def _paragraph(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(f"{plain(text)}.", WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def wrapped_import(head: str, names: Sequence[str]) -> str:

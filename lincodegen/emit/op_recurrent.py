@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lincodegen.emit.op_body import INDENT, TAKEN
 from lincodegen.emit.token_python import wrapped
 from lincodegen.program.token_names import Names
 from lincodegen.spec.step import Recurrence
 
-MODULES = ("recurrent", "recurrent_kernels")
-
 
 def recurrent_body(
-    recurrence: Recurrence, *, has_kernels: bool, prefix: str = ""
+    recurrence: Recurrence, alias: Mapping[str, str], *, has_kernels: bool, prefix: str = ""
 ) -> tuple[str, str]:
     """``_forward`` and ``_backward`` around the two functions of the token loop.
 
-    ``prefix`` goes before the functions' names, where an op has chunked ones too.
+    ``alias`` gives the modules' names; ``prefix`` goes before the functions' names, where an op
+    has chunked ones too.
     """
-    names = Names({*TAKEN, *recurrence.dims, *MODULES, "results", "found"})
-    module = "form" if has_kernels else "recurrent"
-    choice = [f'{INDENT}form = recurrent_kernels if call.backend == "triton" else recurrent']
+    names = Names({*TAKEN, *recurrence.dims, *alias.values(), "results", "found"})
+    loop, kernels = alias["recurrent"], alias["recurrent_kernels"]
+    module = "form" if has_kernels else loop
+    choice = [f'{INDENT}form = {kernels} if call.backend == "triton" else {loop}']
     choice = choice if has_kernels else []
     inputs = [names.free(t.name) for t in recurrence.inputs]
     parameters = [names.free(t.name) for t in recurrence.parameters]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lincodegen.emit.token_python import (
     ATOM,
     POWER,
@@ -29,16 +31,18 @@ _INFIX = {
 _CALLS = {"sqrt": "math.sqrt", "exp": "math.exp", "log": "math.log"}
 
 
-def scalar_text(node: Node) -> str:
+def scalar_text(node: Node, names: Mapping[str, str] | None = None) -> str:
     """The expression, over the names of constants and dimensions.
+
+    ``names`` says what the text calls constants, where not by their own names.
 
     Raises:
         EmitError: the expression is none of constants alone.
     """
-    return _text(node)[0]
+    return _text(node, names or {})[0]
 
 
-def _text(node: Node) -> Text:
+def _text(node: Node, names: Mapping[str, str]) -> Text:
     match node.op, node.args:
         case ("number", ()):
             value = node.attr[0]
@@ -52,24 +56,26 @@ def _text(node: Node) -> Text:
             text = size_text(dim)
             return text, ATOM if text.isidentifier() else SUM
         case ("constant", ()):
-            return str(node.attr[0]), ATOM
+            return names.get(str(node.attr[0]), str(node.attr[0])), ATOM
         case ("neg", (operand,)):
-            return f"-{at_least(_text(operand), SIGN)}", SIGN
+            return f"-{at_least(_text(operand, names), SIGN)}", SIGN
         case ("pow", (base,)):
             exponent = node.attr[0]
-            return power_text(at_least(_text(base), ATOM), number_text(_number(exponent))), POWER
+            return power_text(
+                at_least(_text(base, names), ATOM), number_text(_number(exponent))
+            ), POWER
         case ("exp_base", (exponent,)):
             base = number_text(_number(node.attr[0]))
-            return power_text(base, at_least(_text(exponent), SIGN)), POWER
+            return power_text(base, at_least(_text(exponent, names), SIGN)), POWER
         case (op, (left, right)) if op in _INFIX:
             sign, precedence = _INFIX[op]
             first, second = (
-                at_least(_text(left), precedence),
-                at_least(_text(right), precedence + 1),
+                at_least(_text(left, names), precedence),
+                at_least(_text(right, names), precedence + 1),
             )
             return f"{first} {sign} {second}", precedence
         case (op, (operand,)) if op in _CALLS:
-            return f"{_CALLS[op]}({_text(operand)[0]})", ATOM
+            return f"{_CALLS[op]}({_text(operand, names)[0]})", ATOM
     raise EmitError(f"`{node.op}` in an expression of constants")
 
 

@@ -19,7 +19,14 @@ from lincodegen.errors import EmitError, InternalError
 from lincodegen.program.token import Argument, Kind, Statement, TokenProgram
 from lincodegen.spec.step import Node, Shape
 
-_BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
+_BINARY = {
+    "add": ("+", SUM),
+    "sub": ("-", SUM),
+    "mul": ("*", PRODUCT),
+    "div": ("/", PRODUCT),
+    "floordiv": ("//", PRODUCT),
+    "mod": ("%", PRODUCT),
+}
 _FUNCTIONS = {
     "exp": "torch.exp",
     "log": "torch.log",

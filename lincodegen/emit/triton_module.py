@@ -31,7 +31,7 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
     split = print_kernel(program, schedule.split, op + suffix)
     kernels = (*forward, *backward, split)
-    launch = _Launch(schedule, suffix)
+    launch = _Launch(schedule, op, suffix)
     texts = [k.text for k in kernels]
     texts += [launch.forward(forward, [backward[0], split]), launch.backward(backward)]
     return TritonFunctions(
@@ -42,8 +42,9 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
 class _Launch:
     """Prints the launchers: allocations and launches in order."""
 
-    def __init__(self, schedule: Schedule, suffix: str) -> None:
-        self.schedule, self.program, self.suffix = schedule, schedule.program, suffix
+    def __init__(self, schedule: Schedule, op: str, suffix: str) -> None:
+        self.schedule, self.program = schedule, schedule.program
+        self.op, self.suffix = op, suffix
         self.rows = Rows(self.program)
         self.names = [o.name for _, o in self.program.operands] + [
             o.name for _, o, _ in self.program.logs
@@ -157,10 +158,10 @@ class _Launch:
         grid = "NT * B * H" if plan.carry is None else "B * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
-        looped = f'"{plan.looped}"' if plan.looped else "None"
-        tiled = f'"{plan.tiled}"' if plan.tiled else "None"
+        cut = "".join(a for a in axes if a in (plan.tiled, plan.looped))
+        label = f"{self.suffix}_{plan.name}".removeprefix("_")
         lines = [
-            f'    config = tiles("{plan.role}", "{plan.direction}", {tiled}, {looped}, '
+            f'    config = tiles("{self.op}", "{label}", "{cut}", {self.wide[0]}, '
             f"{', '.join(f'{s}={s}' for s in sizes)})"
         ]
         if plan.tiled == "k":

@@ -172,7 +172,8 @@ class Clocks:
             load = f"tl.load({pointer}, mask={mask}, other=0.0).to(tl.float32) * LOG2_E"
             self.lines.append(f"{name} = {load}")
             self.lines.append(f"{name} = tl.where({name} < -256.0, -256.0, {name})")
-            self.lines.append(f"{name}_whole = tl.floor({name} + 0.5)")
+            # 256ths add up exactly, up to 2^16, and leave rests too small to lose digits
+            self.lines.append(f"{name}_whole = tl.floor({name} * 256.0 + 0.5) * 0.00390625")
             names.append(name)
         self.loaded[(tag, channel)] = names
         return names

@@ -92,7 +92,11 @@ class TileEvaluator:
             case "rename":
                 return args[0]
             case "decay":
-                return self._decay(tile, tile.args, tile.attr)
+                value = self._decay(tile, tile.args, tile.attr)
+                # an oriented span has its columns first
+                to, origin, _ = tile.attr
+                turned = not to.border and tile.axes[:1] == (origin.axis,)
+                return value.swapaxes(0, 1) if turned else value
             case "contract":
                 return self._contract(tile)
             case "cover":

@@ -107,6 +107,8 @@ def transposed(graph: Graph, tile: Tile, given: set[int]) -> Tile | None:
                 if any(a is None for a in args):
                     return None
                 made = graph.make("ein", [a for a in args if a is not None], (), axes)
+            elif tile.op == "ein" and _matrix_product(made):
+                made = _turned(graph, made, given)
         case "add" | "scale" | "factor":
             args = [transposed(graph, a, given) for a in tile.args]
             if any(a is None for a in args):

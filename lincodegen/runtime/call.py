@@ -34,7 +34,7 @@ class Call:
 
     ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
     for one; ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype,
-    ``output_dtype`` that of the first input.
+    ``output_dtype`` that of the first input. ``chunk_limit`` is the most tokens of a chunk.
     """
 
     signature: Signature
@@ -48,13 +48,14 @@ class Call:
     output_dtype: torch.dtype
     device: torch.device
     backend: str
+    chunk_limit: int
 
     @property
     def chunk_size(self) -> int:
-        """Tokens a chunk: the op's number, fewer for a shorter sequence."""
+        """Tokens a chunk: the limit, fewer for a shorter sequence."""
         least = LEAST_CHUNK if self.backend == "triton" else 1
         fitting = 1 << max(0, self.length - 1).bit_length()
-        return min(self.signature.chunk_size, max(least, fitting))
+        return min(self.chunk_limit, max(least, fitting))
 
     @property
     def empty(self) -> bool:
@@ -77,7 +78,7 @@ class Call:
         self.tensors[name] = value.to(self.dtype)[None, None]
 
     def lift(self, *tensors: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The tensors in the compute dtype, with as many heads each: those of ``like`` or the most."""
+        """The tensors in the compute dtype, all with the most heads, or with those of ``like``."""
         most = max(x.shape[2] for x in tensors) if like is None else like.shape[2]
         return tuple(repeat_heads(x.to(self.dtype), most) for x in tensors)
 

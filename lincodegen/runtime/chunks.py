@@ -6,7 +6,7 @@ Layout: [N, B * H, R, D], chunks first; R = chunk_size * slots rows of a chunk, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,25 +45,26 @@ def from_rows(x: Tensor, batch: int, length: int, slots: int) -> Tensor:
 
 
 class Clock(NamedTuple):
-    """Cumulative log2 decay at points: a whole part, exact, and a small rest."""
+    """Cumulative log2 decay at points: a part in whole 256ths, exact, and a small rest."""
 
     whole: Tensor
     rest: Tensor
 
-    def at(self, index: object) -> Clock:
+    def at(self, index: tuple[Any, ...]) -> Clock:
         """The clock at some of the points."""
         return Clock(self.whole[index], self.rest[index])
 
 
 def log2_parts(log_decay: Tensor) -> Clock:
-    """g log2 e, clamped where its power of two is zero, as whole numbers and rests.
+    """g log2 e, clamped where its power of two is zero, as whole 256ths and rests.
 
-    Differences of sums of the whole parts are exact, those of the rests small: a hard gate
-    costs its neighbours no digit, and -inf becomes an exact zero. NaN stays NaN.
+    Sums of the whole parts are exact, those of the rests stay so small that their roundings do
+    not matter, even where all gates are alike and the roundings add up: a hard gate costs its
+    neighbours no digit, and -inf becomes an exact zero. NaN stays NaN.
     """
     least = -2048.0 if log_decay.dtype == torch.float64 else -256.0
     scaled = torch.maximum(log_decay * LOG2_E, log_decay.new_tensor(least))
-    whole = scaled.round()
+    whole = (scaled * 256.0).round() / 256.0
     return Clock(whole, scaled - whole)
 
 
@@ -135,11 +136,11 @@ def visibility(tokens: int, reads: Sequence[int], writes: Sequence[int], like: T
 
 
 class Blocks(NamedTuple):
-    """Sub-chunks of whole tokens: at most 16 rows on either axis."""
+    """Sub-chunks of whole tokens: at most 16 rows on either axis, ``number`` a chunk."""
 
     rows: int
     columns: int
-    count: int
+    number: int
 
 
 def sub_blocks(rows: int, columns: int, tokens: int) -> Blocks:
@@ -188,13 +189,13 @@ class ChannelSpan(NamedTuple):
         """[..., count, r, c, K] decays inside the diagonal sub-chunks."""
         shape = self.to.whole.shape[:-2]
         width = self.to.whole.shape[-1]
-        difference = 0
+        difference = self.to.whole.new_zeros(())
         for to, origin in zip(self.to, self.origin, strict=True):
-            row = to.reshape(*shape, blocks.count, blocks.rows, 1, width)
-            column = origin.reshape(*shape, blocks.count, 1, blocks.columns, width)
+            row = to.reshape(*shape, blocks.number, blocks.rows, 1, width)
+            column = origin.reshape(*shape, blocks.number, 1, blocks.columns, width)
             difference = difference + (row - column)
-        seen = self.visible.reshape(blocks.count, blocks.rows, blocks.count, blocks.columns)
-        own = torch.arange(blocks.count, device=seen.device)
+        seen = self.visible.reshape(blocks.number, blocks.rows, blocks.number, blocks.columns)
+        own = torch.arange(blocks.number, device=seen.device)
         hidden = ~seen[own, :, own, :][..., None]
         return torch.exp2(difference.masked_fill_(hidden, float("-inf")))
 
@@ -204,7 +205,7 @@ class ChannelSpan(NamedTuple):
             product = (x * span(self.to, ref)) @ (y * span(ref, self.origin)).mT
             return product.masked_fill_(~self.visible, 0.0)
         blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.count
+        r, c, n = blocks.rows, blocks.columns, blocks.number
         out = x.new_zeros(*x.shape[:-1], y.shape[-2])
         for i in range(1, n):
             ref = self._reference(i, r)
@@ -226,7 +227,7 @@ class ChannelSpan(NamedTuple):
             seen = weight.masked_fill(~self.visible, 0.0)
             return (seen @ (y * span(ref, self.origin))) * span(self.to, ref)
         blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.count
+        r, c, n = blocks.rows, blocks.columns, blocks.number
         inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
         right = y.reshape(*y.shape[:-2], n, 1, c, -1)
         out = (inner * right).sum(-2).reshape(*y.shape[:-2], n * r, y.shape[-1])
@@ -244,7 +245,7 @@ class ChannelSpan(NamedTuple):
             seen = weight.masked_fill(~self.visible, 0.0)
             return (seen.mT @ (x * span(self.to, ref))) * span(ref, self.origin)
         blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.count
+        r, c, n = blocks.rows, blocks.columns, blocks.number
         inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
         left = x.reshape(*x.shape[:-2], n, r, 1, -1)
         out = (inner * left).sum(-3).reshape(*x.shape[:-2], n * c, x.shape[-1])
@@ -258,7 +259,7 @@ class ChannelSpan(NamedTuple):
 
     def _weights(self, weight: Tensor, blocks: Blocks) -> Tensor:
         """[..., count, r, c]: the diagonal sub-chunks of W."""
-        r, c, n = blocks.rows, blocks.columns, blocks.count
+        r, c, n = blocks.rows, blocks.columns, blocks.number
         own = torch.arange(n, device=weight.device)
         split = weight.reshape(*weight.shape[:-2], n, r, n, c)
         return split.movedim(-2, -3)[..., own, own, :, :]

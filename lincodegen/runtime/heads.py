@@ -6,7 +6,10 @@ parameters are held as [1, 1, Hx, ...], states are [B, Hx, ...].
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOKEN_AXIS = 2
 STATE_AXIS = 1

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, reduce
 
 import torch
+
+from lincodegen.runtime.defaults import OpDefault, op_default
+from lincodegen.runtime.pins import pinned
+
+LEAST_TILE = 16
 
 
 def common_dtype(*tensors: torch.Tensor) -> torch.dtype:
@@ -18,30 +24,83 @@ def dot_precision(dtype: torch.dtype) -> str:
     return "tf32" if relaxed else "ieee"
 
 
-def _power_of_two(n: int) -> int:
-    return max(16, 1 << (n - 1).bit_length())
+def chunk_tokens(op: str, tokens: int, dtype: torch.dtype, size: int, device: torch.device) -> int:
+    """Tokens a chunk of an op on a device; ``tokens`` where no table knows better."""
+    fields = pinned(op, None)
+    if "chunk_size" in fields:
+        return fields["chunk_size"]
+    found = op_default(op, dtype, size, device)
+    return tokens if found is None else found.chunk_size
+
+
+def tiles(
+    op: str,
+    kernel: str,
+    cut: str,
+    x: torch.Tensor,
+    K: int,
+    V: int = 1,
+) -> Mapping[str, int]:
+    """Tile sizes and launch options of a kernel: pinned ones, or the default of the device.
+
+    Args:
+        op: name of the op.
+        kernel: label of the kernel, as in ``scan_fwd``.
+        cut: axes that programs share out or an inner loop goes over, of "k" and "v"; the
+            others are one tile.
+        x: an operand: its dtype and device count.
+        K: keys.
+        V: values.
+    """
+    chosen = _tiles(op, kernel, cut, x.dtype, x.device, (K, V))
+    fields = pinned(op, kernel)
+    if not fields:
+        return chosen
+    own = {"BK": fields.get("tile_k"), "BV": fields.get("tile_v")}
+    tuned = {b: min(own[b] or chosen[b], _whole(n)) for b, n in _cut_sizes(cut, K, V)}
+    options = {n: fields[n] for n in ("num_warps", "num_stages") if n in fields}
+    return {**chosen, **tuned, **options}
+
+
+def _whole(size: int) -> int:
+    """The tile that holds an axis."""
+    return max(LEAST_TILE, 1 << (size - 1).bit_length())
+
+
+def _cut_sizes(cut: str, K: int, V: int) -> list[tuple[str, int]]:
+    return [(f"B{axis.upper()}", {"k": K, "v": V}[axis]) for axis in cut]
 
 
 @cache
-def tiles(
-    role: str,
-    direction: str,
-    tiled: str | None,
-    looped: str | None,
-    *,
-    K: int,
-    V: int = 1,
-) -> dict[str, int]:
-    """Tile sizes and launch options of a kernel: the model's default.
+def _tiles(
+    op: str,
+    kernel: str,
+    cut: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    sizes: tuple[int, int],
+) -> Mapping[str, int]:
+    whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
+    found = op_default(op, dtype, max(sizes), device)
+    entry = None if found is None else found.kernels.get(kernel)
+    if found is None or entry is None:
+        return {**whole, **_by_rule(kernel, cut, sizes)}
+    tuned = {"BK": entry["tile_k"], "BV": entry["tile_v"]}
+    narrow = _narrowing(found, max(sizes))
+    chosen = {
+        b: max(LEAST_TILE, min(tuned[b] // narrow, whole[b])) for b, _ in _cut_sizes(cut, *sizes)
+    }
+    stages = 1 if narrow > 1 else entry["num_stages"]
+    return {**whole, **chosen, "num_warps": entry["num_warps"], "num_stages": stages}
 
-    An axis that is neither shared out over programs nor looped over is one tile.
-    """
-    chosen = {"BK": _power_of_two(K), "BV": _power_of_two(V), "num_warps": 4, "num_stages": 2}
-    del direction
-    if tiled == "v" or looped == "v":
-        chosen["BV"] = min(64, chosen["BV"])
-    if looped == "k" or tiled == "k":
-        chosen["BK"] = min(64, chosen["BK"])
-    if role == "gradient":
-        chosen["num_warps"] = 8
-    return chosen
+
+def _narrowing(found: OpDefault, size: int) -> int:
+    """By how much cut axes are narrowed where whole ones are longer than the table knows."""
+    return max(1, _whole(size) // _whole(found.size))
+
+
+def _by_rule(kernel: str, cut: str, sizes: tuple[int, int]) -> Mapping[str, int]:
+    """Without a table: tiles of 64, more warps where every gradient lives in one kernel."""
+    chosen = {b: min(64, _whole(n)) for b, n in _cut_sizes(cut, *sizes)}
+    warps = 8 if "gradient" in kernel else 4
+    return {**chosen, "num_warps": warps, "num_stages": 2}

@@ -42,7 +42,7 @@ def op(signature: Signature, step: Callable[..., Any]) -> Callable[[Callable[...
 
 
 def token_arguments(call: Call) -> list[Tensor]:
-    """Tensors [B, H, *shape] and [H, *shape], then states, of one token, with as many heads each."""
+    """Inputs [B, H, *shape], parameters [H, *shape] and states of one token, all of H heads."""
     tensors = [x for x in call.tensors.values() if x is not None]
     most = max(*call.heads.values(), 1)
     inputs = len(call.signature.inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -14,7 +14,7 @@ SCHEDULES = ("scan", "split", "recurrent")
 
 
 @contextmanager
-def use_schedule(name: str) -> Iterator[None]:
+def use_schedule(name: str) -> Generator[None]:
     """Pins the schedule of every op called inside; ``split`` is one of the kernels alone.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lincodegen.runtime.backend import chosen_backend
 from lincodegen.runtime.call import Call, States
+from lincodegen.runtime.launch import chunk_tokens, common_dtype
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -84,6 +85,7 @@ class Signature:
         double = any(x.dtype == torch.float64 for x in present.values())
         dtype = torch.float64 if double else torch.float32
         states = self._states(initial_state, (batch, heads, sizes, device))
+        form = chosen_backend(device, dtype, self.has_kernels)
         return Call(
             signature=self,
             tensors=given,
@@ -95,8 +97,23 @@ class Signature:
             dtype=dtype,
             output_dtype=next(present[x.name].dtype for x in self.inputs if x.name in present),
             device=device,
-            backend=chosen_backend(device, dtype, self.has_kernels),
+            backend=form,
+            chunk_limit=self._chunk_limit(form, present, sizes, device),
         )
+
+    def _chunk_limit(
+        self,
+        form: str,
+        present: Mapping[str, Tensor],
+        sizes: Mapping[str, int],
+        device: torch.device,
+    ) -> int:
+        """Tokens a chunk: the op's number, or the one that its kernels take on the device."""
+        vectors = [present[x.name] for x in self.inputs if x.shape and x.name in present]
+        if form == "torch" or not vectors:
+            return self.chunk_size
+        size = max((evaluate(s, sizes) for state in self.states for s in state.shape), default=1)
+        return chunk_tokens(self.name, self.chunk_size, common_dtype(*vectors), size, device)
 
     def token(self, tensors: Sequence[Tensor | None], state: States = None) -> Call:
         """Reads the arguments of one token, inputs [B, H, *shape]."""

@@ -16,6 +16,8 @@ ROWS = 128
 CARRY_REGISTERS = 128
 """Most registers a thread may spend on the carried state: half of what the ISA gives it."""
 WGMMA_ROWS = 64
+WGMMA_TILES = {"k": 64, "v": 32}
+"""Least tiles beside 64 rows: narrower ones leave most of a warpgroup's instruction unused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         area = sum(lengths.get(a, rows) * lengths.get(b, rows) for a, b in tiles)
         return area * extents.operand_bytes * (config.num_stages - 1)
 
+    def wide(config: Config) -> bool:
+        tiles = {"k": config.tile_k, "v": config.tile_v}
+        return all(tiles[a] >= min(least, extents.whole(a)) for a, least in WGMMA_TILES.items())
+
     def carried(config: Config, target: Target) -> float:
         if kernel.carry is None:
             return 0.0
@@ -128,6 +134,10 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         Limit(
             "the carried state takes at most half of a thread's registers",
             lambda c, t: carried(c, t) <= CARRY_REGISTERS,
+        ),
+        Limit(
+            "warpgroup matrix instructions want tiles of 64 keys and 32 values",
+            lambda c, t: t.matrix_unit != "wgmma" or wide(c),
         ),
         Limit(
             "warpgroup matrix instructions take four warps and 64 rows",

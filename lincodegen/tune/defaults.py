@@ -96,15 +96,17 @@ def _all_kernels(
     chunk_size, seed = start
     queues = {k.launch.label: _candidates(k, case, effort, chunk_size, seed) for k in op.kernels}
     best: dict[str, Candidate] = {}
+    tried = 0
     while True:
         batch = []
         for kernel in op.kernels:
             label = kernel.launch.label
-            if label in best and settled(best[label], case.target):
+            if label in best and settled(best[label], case.target, tried):
                 continue
             batch += [(kernel, queues[label].pop(0)) for _ in range(min(2, len(queues[label])))]
         if not batch:
             break
+        tried += 2
         for kernel, made in zip(batch, _compiled(batch, path, case, effort), strict=True):
             label = kernel[0].launch.label
             rivals = [made, *([best[label]] if label in best else [])]

@@ -10,9 +10,9 @@ from lincodegen.targets import Target
 
 STACK_BYTES = 128
 """Stack that a default may use; beyond it the bytes are put on record."""
-LEAST_TILE_K = 64
-LEAST_TILE_V = 32
 RESIDENT_WARPS = 4
+ENOUGH = 4
+"""Candidates after which one program a multiprocessor will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def rank(candidate: Candidate, target: Target) -> tuple[int | bool, ...]:
     """Sorts candidates, the best first.
 
     In order: runs; stack beyond `STACK_BYTES`; warpgroup instructions alone where the target
-    has them; tiles of useful size; two programs a multiprocessor; larger tiles; stack; stages.
+    has them; two programs a multiprocessor; larger tiles; stack; stages.
     """
     found, config = candidate.resources, candidate.config
     warpgroup = target.matrix_unit == "wgmma"
@@ -58,7 +58,6 @@ def rank(candidate: Candidate, target: Target) -> tuple[int | bool, ...]:
         not runs(candidate, target),
         candidate.exceeds or 0,
         warpgroup and found.mma > 0,
-        config.tile_v < LEAST_TILE_V or config.tile_k < LEAST_TILE_K,
         not resident(candidate, target),
         -config.tile_v * config.tile_k,
         found.stack_bytes,
@@ -67,6 +66,7 @@ def rank(candidate: Candidate, target: Target) -> tuple[int | bool, ...]:
     )
 
 
-def settled(candidate: Candidate, target: Target) -> bool:
-    """Whether no later candidate can be much better: the search may stop."""
-    return rank(candidate, target)[:5] == (False, 0, False, False, False)
+def settled(candidate: Candidate, target: Target, tried: int) -> bool:
+    """Whether the search may stop after some candidates: no later one can be much better."""
+    fits = rank(candidate, target)[:3] == (False, 0, False)
+    return fits and (tried >= ENOUGH or resident(candidate, target))

@@ -147,6 +147,8 @@ _NAMED: Mapping[str, Pointwise] = {
     "sub": torch.sub,
     "mul": torch.mul,
     "div": torch.div,
+    "floordiv": torch.floor_divide,
+    "mod": torch.remainder,
     "neg": torch.neg,
     "exp": torch.exp,
     "log": torch.log,

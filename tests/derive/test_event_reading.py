@@ -1,11 +1,11 @@
 """The normal form: which events, points and operands a step is read as."""
 
 import pytest
-from tests.property.unseen_specs import SPECS, spec
 
 from lincodegen.derive.events import Decay, Rank1
 from lincodegen.derive.timeline import read_timeline
 from lincodegen.spec.loader import load
+from tests.property.unseen_specs import SPECS, spec
 
 
 def group_of(step, **blocks):

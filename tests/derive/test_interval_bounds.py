@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from tests.property.chunk_op import SafeLog
-from tests.property.unseen_specs import spec
 
 from lincodegen.derive.intervals import enclose, log_of
 from lincodegen.spec.loader import load
 from lincodegen.verify.functions import Arithmetic, apply
+from tests.property.chunk_op import SafeLog
+from tests.property.unseen_specs import spec
 
 EXPRESSIONS = (
     "exp(g)", "exp(g) * exp(h)", "sigmoid(raw)", "softplus(raw)", "-softplus(raw)", "tanh(raw)",
@@ -25,7 +25,9 @@ EXPRESSIONS = (
 
 def found(expression):
     """The recurrence, the expression's node, and its values at many drawn inputs."""
-    text = spec("probe", f"x = {expression}\nS = 0.5 * S + x\no = S + q[0]", state="{S: {shape: []}}")
+    text = spec(
+        "probe", f"x = {expression}\nS = 0.5 * S + x\no = S + q[0]", state="{S: {shape: []}}"
+    )
     recurrence = load(text)
     node = recurrence.step[0].value
     torch.manual_seed(0)

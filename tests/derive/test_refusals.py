@@ -1,12 +1,12 @@
 """Steps without a chunked form: refused with the line and the reason, never a traceback."""
 
 import pytest
-from tests.property.unseen_specs import REFUSED, SPECS, spec
 
 from lincodegen.derive.chunkform import derive_group
 from lincodegen.derive.timeline import read_timeline
 from lincodegen.errors import NotChunkable
 from lincodegen.spec.loader import load
+from tests.property.unseen_specs import REFUSED, SPECS, spec
 
 
 @pytest.mark.parametrize("name", REFUSED)

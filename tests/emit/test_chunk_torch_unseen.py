@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tests.property.chunk_op import compiled, op_of
-from tests.property.unseen_specs import SPECS
 
 import lincodegen.runtime.chunks as chunk_functions
 from lincodegen.emit.chunk_torch import print_torch
@@ -13,6 +11,8 @@ from lincodegen.verify.compare import f1
 from lincodegen.verify.gradients import evaluate_op
 from lincodegen.verify.harness import verify
 from lincodegen.verify.inputs import Geometry, draw
+from tests.property.chunk_op import compiled, op_of
+from tests.property.unseen_specs import SPECS
 
 SIZES = {"K": 5, "V": 3}
 

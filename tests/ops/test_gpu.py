@@ -39,10 +39,15 @@ def test_two_runs_are_bitwise_equal(name):
     op = getattr(lincodegen.ops, name)
     generator = torch.Generator("cuda").manual_seed(0)
     tensors = [
-        torch.randn(1, 512, 4, *(64 for _ in t.shape), device="cuda", generator=generator).abs().neg()
+        torch.randn(1, 512, 4, *(64 for _ in t.shape), device="cuda", generator=generator)
+        .abs()
+        .neg()
         for t in recurrence.inputs
     ]
-    if any(d.constant is not None for t in recurrence.inputs for d in t.shape) or recurrence.parameters:
+    if (
+        any(d.constant is not None for t in recurrence.inputs for d in t.shape)
+        or recurrence.parameters
+    ):
         pytest.skip("the recurrence has axes of fixed size or parameters")
     first, second = op(*tensors), op(*tensors)
     assert torch.equal(first[0], second[0])

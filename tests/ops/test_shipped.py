@@ -6,8 +6,8 @@ from op_cases import FORMS, NAMES, device_of, judged, op_of, recurrence_of, smal
 
 from lincodegen.verify import verify
 from lincodegen.verify.adversaries import applicable
-from lincodegen.verify.session import PACKED
 from lincodegen.verify.harness import cases_for
+from lincodegen.verify.session import PACKED
 
 HALF = (torch.float16, torch.bfloat16)
 LENGTHS = {"torch": (1, 2, 37, 64, 70, 130), "triton": (1, 37, 70)}

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import sympy as sp
-from tests.property.unseen_specs import SPECS
 
 from lincodegen.derive.chunkform import SPAN, derive_group
 from lincodegen.derive.timeline import read_timeline
@@ -16,6 +15,7 @@ from lincodegen.program.passes import PASSES
 from lincodegen.program.proof import prove
 from lincodegen.resources import specs_dir
 from lincodegen.spec.loader import load
+from tests.property.unseen_specs import SPECS
 
 NAMES = (
     "gated_delta_rule.yaml",

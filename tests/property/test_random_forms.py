@@ -4,8 +4,6 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.property.chunk_op import ChunkOp, compiled, torch_module
-from tests.property.random_timelines import random_timeline
 
 from lincodegen.errors import NotChunkable
 from lincodegen.program import proof
@@ -14,6 +12,8 @@ from lincodegen.spec.loader import load
 from lincodegen.verify.adversaries import applicable
 from lincodegen.verify.harness import verify
 from lincodegen.verify.random_steps import random_recurrence
+from tests.property.chunk_op import ChunkOp, compiled, torch_module
+from tests.property.random_timelines import random_timeline
 
 STEPS = range(200)
 NIGHTLY = range(200, 1200)

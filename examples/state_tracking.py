@@ -1,0 +1,196 @@
+"""Two published claims on state tracking, reproduced by generated ops at lengths never trained.
+
+    python examples/state_tracking.py [--quick] [--full]
+
+Parity: the model says after every bit whether the ones so far are odd. A delta rule with beta in
+[0, 2] reflects its state and learns this; with beta in [0, 1] its eigenvalues lie in [0, 1] and it
+does not (Grazzi et al. 2024, arXiv:2411.12537).
+
+Permutations: after every permutation the model names the product of all so far. One Householder
+factor a token is a reflection, n are a product of n; S3 needs 2 for its rotations and S5 more
+(Siems et al. 2025, arXiv:2502.10297). ``--full`` adds S5 with n = 1, 2 and 4.
+
+The models have one layer and no convolution, and every pair differs in its op alone. Printed is
+the mean accuracy over all positions, several seeds each, at the length trained and beyond.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from mixer import Block, Mixer, Model, Size, shipped
+from torch import Tensor
+from torch.nn import functional
+
+import lincodegen
+from lincodegen.resources import specs_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Products in a finite group: ``table[a, b]`` is a followed by b, 0 the neutral element.
+
+    Parity is the group of two elements.
+    """
+
+    name: str
+    table: Tensor
+
+    @property
+    def order(self) -> int:
+        """How many elements the group has."""
+        return len(self.table)
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random elements [batch, length] and their running products."""
+        tokens = torch.randint(self.order, (batch, length), generator=generator)
+        product, products = torch.zeros(batch, dtype=torch.long), []
+        for token in tokens.unbind(1):
+            product = self.table[product, token]
+            products.append(product)
+        return tokens, torch.stack(products, 1)
+
+
+def symmetric_group(size: int) -> Task:
+    """All permutations of ``size`` things."""
+    elements = list(itertools.permutations(range(size)))
+    number = {element: i for i, element in enumerate(elements)}
+    rows = [[number[tuple(b[i] for i in a)] for b in elements] for a in elements]
+    return Task(f"S{size}", torch.tensor(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a model is trained; evaluation is at ``length`` and at each of ``longer``."""
+
+    steps: int
+    batch: int
+    length: int
+    longer: tuple[int, ...]
+    size: Size
+    seeds: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An op on a task."""
+
+    task: Task
+    spec: str
+    sets: Mapping[str, int]
+    training: Training
+
+    @property
+    def label(self) -> str:
+        """The op's name, with its constants."""
+        return " ".join([self.spec, *(f"{name}={value}" for name, value in self.sets.items())])
+
+
+PARITY = Task("parity", torch.tensor([[0, 1], [1, 0]]))
+SMALL = Size(width=32, heads=2, key=8, value=16, window=0)
+PARITY_TRAINING = Training(400, 32, 40, (80, 256), SMALL, seeds=3, learning_rate=5e-3)
+S3_TRAINING = Training(
+    1500, 32, 40, (80, 256), replace(SMALL, width=64, key=16), seeds=3, learning_rate=3e-3
+)
+S5_TRAINING = Training(
+    20_000, 64, 64, (128, 256), Size(128, 4, 32, 32, 0), seeds=1, learning_rate=1e-3
+)
+
+
+def cases(full: bool) -> list[Case]:
+    """All cases, in the order of the table."""
+    found = [
+        Case(PARITY, "delta_rule", {}, PARITY_TRAINING),
+        Case(PARITY, "delta_rule_negative", {}, PARITY_TRAINING),
+    ]
+    found += [Case(symmetric_group(3), "delta_product", {"n": n}, S3_TRAINING) for n in (1, 2)]
+    if full:
+        found += [
+            Case(symmetric_group(5), "delta_product", {"n": n}, S5_TRAINING) for n in (1, 2, 4)
+        ]
+    return found
+
+
+def build(case: Case, seed: int) -> Model:
+    """A model of one layer."""
+    torch.manual_seed(seed)
+    op: Any = lincodegen.load(specs_dir() / f"{case.spec}.yaml", sets=case.sets)
+    size = case.training.size
+    mixer = Mixer(shipped(case.spec, case.sets), op, size)
+    return Model(
+        case.task.order, case.task.order, [Block(mixer, size.width, 2 * size.width)], size.width
+    )
+
+
+def train(case: Case, seed: int) -> Model:
+    """A model after its training."""
+    training, model = case.training, build(case, seed)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, training.learning_rate, total_steps=training.steps, pct_start=0.1
+    )
+    for _ in range(training.steps):
+        tokens, products = case.task.sample(training.batch, training.length, generator)
+        loss = functional.cross_entropy(model(tokens).flatten(0, 1), products.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return model
+
+
+@torch.no_grad()
+def accuracy(model: Model, task: Task, length: int) -> float:
+    """Share of right answers over all positions of fresh sequences."""
+    generator = torch.Generator().manual_seed(length)
+    tokens, products = task.sample(64, length, generator)
+    return (model(tokens).argmax(-1) == products).float().mean().item()
+
+
+def run(case: Case) -> None:
+    """Trains a case on every seed and prints its line."""
+    start = time.perf_counter()
+    lengths = (case.training.length, *case.training.longer)
+    rows = []
+    for seed in range(case.training.seeds):
+        model = train(case, seed)
+        rows.append([accuracy(model, case.task, length) for length in lengths])
+    cells = []
+    for length, values in zip(lengths, zip(*rows, strict=True), strict=True):
+        mean = sum(values) / len(values)
+        cells.append(f"{length:>4}: {mean:.3f} ({min(values):.3f} to {max(values):.3f})")
+    seconds = time.perf_counter() - start
+    print(
+        f"{case.task.name:<7} {case.label:<20} {'   '.join(cells)}   {seconds:6.1f} s", flush=True
+    )
+
+
+def main() -> int:
+    """Prints a line a case."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few steps: shows that it runs")
+    parser.add_argument("--full", action="store_true", help="S5 as well: hours")
+    options = parser.parse_args()
+    print(
+        f"accuracy at a length: mean (least to most) over seeds; {torch.get_num_threads()} threads"
+    )
+    for case in cases(options.full):
+        if options.quick:
+            training = replace(case.training, steps=20, batch=8, seeds=1, longer=(80,))
+            case = replace(case, training=training)
+        run(case)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The packaged defaults: which configuration an op's kernels take on a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from lincodegen.resources import defaults_dir
+from lincodegen.targets import Target, from_device, load_target
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OpDefault:
+    """An op's entry in a table, for K and V of ``size``."""
+
+    size: int
+    chunk_size: int
+    kernels: Mapping[str, Entry]
+
+
+@cache
+def op_default(op: str, dtype: torch.dtype, size: int, device: torch.device) -> OpDefault | None:
+    """The entry for a device and the larger of K and V; None where no table has one that fits.
+
+    Of the sizes that a table has, the least that is not below the one asked for, else the
+    largest. The device's own architecture comes first, then older ones, then newer ones.
+    """
+    target = _target(device)
+    if target is None:
+        return None
+    for name in _sources(target):
+        found = _entry(name, op, "fp32" if dtype == torch.float32 else "bf16", size)
+        if found is not None and _fits(found, target):
+            return found
+    return None
+
+
+def _entry(table: str, op: str, dtype: str, size: int) -> OpDefault | None:
+    sizes = {
+        int(key.split()[1]): ops[op]
+        for key, ops in _table(table).items()
+        if key.split()[0] == dtype and op in ops
+    }
+    if not sizes:
+        return None
+    chosen = min((s for s in sizes if s >= size), default=max(sizes))
+    return OpDefault(chosen, sizes[chosen]["chunk_size"], sizes[chosen]["kernels"])
+
+
+def _fits(found: OpDefault, target: Target) -> bool:
+    return all(k["shared_bytes"] <= target.shared_per_block for k in found.kernels.values())
+
+
+@cache
+def _table(name: str) -> Mapping[str, Mapping[str, Entry]]:
+    path = defaults_dir() / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["classes"]
+
+
+@cache
+def _target(device: torch.device) -> Target | None:
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    return from_device(torch.cuda.get_device_properties(device))
+
+
+def _sources(target: Target) -> list[str]:
+    """Tables of the target's vendor, the nearest first."""
+    names = sorted(path.stem for path in defaults_dir().glob("*.json"))
+    if target.version is None:
+        return [n for n in names if n.startswith("gfx")]
+    versions = {n: load_target(n).version or (0, 0) for n in names if n.startswith("sm_")}
+    own = target.version
+    older = sorted((n for n in versions if versions[n] <= own), key=lambda n: versions[n])
+    newer = sorted((n for n in versions if versions[n] > own), key=lambda n: versions[n])
+    return [*reversed(older), *newer]
