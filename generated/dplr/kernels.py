@@ -74,7 +74,7 @@ def dplr_prep_fwd_kernel(
             * LOG2_E
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk + 0.5)
+        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_gk_whole, 0)
         b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
         b_Wk_at0 = b_Wk - b_gk_whole
@@ -190,7 +190,7 @@ def dplr_scan_fwd_kernel(
             * LOG2_E
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk + 0.5)
+        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_gk_whole, 0)
         b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
         b_Wk_at0 = b_Wk - b_gk_whole
@@ -322,7 +322,7 @@ def dplr_states_fwd_kernel(
             * LOG2_E
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk + 0.5)
+        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_gk_whole, 0)
         b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
         b_Wk_at0 = b_Wk - b_gk_whole
@@ -460,7 +460,7 @@ def dplr_scan_bwd_kernel(
             * LOG2_E
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk + 0.5)
+        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_gk_whole, 0)
         b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
         b_Wk = tl.cumsum(b_gk_whole, 0)
@@ -671,7 +671,7 @@ def dplr_gradient_bwd_kernel(
         * LOG2_E
     )
     b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-    b_gk_whole = tl.floor(b_gk + 0.5)
+    b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_gk_whole, 0)
     b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
     b_Wk = tl.cumsum(b_gk_whole, 0)
@@ -868,7 +868,7 @@ def dplr_output_fwd_kernel(
         * LOG2_E
     )
     b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-    b_gk_whole = tl.floor(b_gk + 0.5)
+    b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_gk_whole, 0)
     b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
     # P_t0m Z_m: [BT, BV]

@@ -53,7 +53,7 @@ def gated_delta_product_prep_fwd_kernel(
     row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-    b_g_m_whole = tl.floor(b_g_m + 0.5)
+    b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
     b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
     b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
     # E(m.read, m'.write): [2 * BT, 2 * BT]
@@ -142,13 +142,13 @@ def gated_delta_product_scan_fwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-        b_g_m_whole = tl.floor(b_g_m + 0.5)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -260,13 +260,13 @@ def gated_delta_product_states_fwd_kernel(
         row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-        b_g_m_whole = tl.floor(b_g_m + 0.5)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
@@ -376,13 +376,13 @@ def gated_delta_product_scan_bwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-        b_g_m_whole = tl.floor(b_g_m + 0.5)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -564,13 +564,13 @@ def gated_delta_product_gradient_bwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W_end = tl.sum(b_g_whole, 0)
     b_G_end = tl.sum(b_g - b_g_whole, 0)
     row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-    b_g_m_whole = tl.floor(b_g_m + 0.5)
+    b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
     b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
     b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
     b_W = tl.cumsum(b_g_whole, 0)
@@ -755,13 +755,13 @@ def gated_delta_product_output_fwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-    b_g_m_whole = tl.floor(b_g_m + 0.5)
+    b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
     b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
     b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
     # q kj: [BT, 2 * BT]

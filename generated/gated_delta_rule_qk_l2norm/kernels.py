@@ -52,7 +52,7 @@ def gated_delta_rule_qk_l2norm_prep_fwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     # E(m.read, m'.write): [BT, BT]
@@ -134,7 +134,7 @@ def gated_delta_rule_qk_l2norm_scan_fwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -242,7 +242,7 @@ def gated_delta_rule_qk_l2norm_states_fwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -349,7 +349,7 @@ def gated_delta_rule_qk_l2norm_scan_bwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -526,7 +526,7 @@ def gated_delta_rule_qk_l2norm_gradient_bwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W_end = tl.sum(b_g_whole, 0)
     b_G_end = tl.sum(b_g - b_g_whole, 0)
     b_W = tl.cumsum(b_g_whole, 0)
@@ -692,7 +692,7 @@ def gated_delta_rule_qk_l2norm_output_fwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     # q k: [BT, BT]

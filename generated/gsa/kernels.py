@@ -76,7 +76,7 @@ def gsa_Sk_scan_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         b_Wk_end = tl.sum(b_g_whole, 0)
@@ -167,7 +167,7 @@ def gsa_Sk_states_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -257,7 +257,7 @@ def gsa_Sk_scan_bwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -361,7 +361,7 @@ def gsa_Sk_gradient_bwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     b_dh_k = tl.zeros([BT, BK], dtype=tl.float32)
@@ -514,7 +514,7 @@ def gsa_Sk_output_fwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # q S_0: [BT, BK]
@@ -767,7 +767,7 @@ def gsa_Sv_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, s>_E: [BT, BT]
@@ -843,7 +843,7 @@ def gsa_Sv_scan_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         b_Wk_end = tl.sum(b_g_whole, 0)
@@ -934,7 +934,7 @@ def gsa_Sv_states_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -1025,7 +1025,7 @@ def gsa_Sv_scan_bwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -1158,7 +1158,7 @@ def gsa_Sv_gradient_bwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_g_whole, 0)
     b_Gk_end = tl.sum(b_g - b_g_whole, 0)
     b_Wk = tl.cumsum(b_g_whole, 0)
@@ -1268,7 +1268,7 @@ def gsa_Sv_output_fwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0w v: [BT, BV]

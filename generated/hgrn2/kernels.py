@@ -55,7 +55,7 @@ def hgrn2_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, k>_E: [BT, BT]
@@ -132,7 +132,7 @@ def hgrn2_scan_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         b_Wk_end = tl.sum(b_g_whole, 0)
@@ -223,7 +223,7 @@ def hgrn2_states_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -315,7 +315,7 @@ def hgrn2_scan_bwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -453,7 +453,7 @@ def hgrn2_gradient_bwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_g_whole, 0)
     b_Gk_end = tl.sum(b_g - b_g_whole, 0)
     b_Wk = tl.cumsum(b_g_whole, 0)
@@ -570,7 +570,7 @@ def hgrn2_output_fwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0w v: [BT, BV]

@@ -60,7 +60,7 @@ def kda_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0m = <q, k>_E: [BT, BT]
@@ -152,7 +152,7 @@ def kda_scan_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         b_Wk_end = tl.sum(b_g_whole, 0)
@@ -266,7 +266,7 @@ def kda_states_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         b_Wk_end = tl.sum(b_g_whole, 0)
@@ -382,7 +382,7 @@ def kda_scan_bwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_g_whole, 0)
         b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
@@ -561,7 +561,7 @@ def kda_gradient_bwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_g_whole, 0)
     b_Gk_end = tl.sum(b_g - b_g_whole, 0)
     b_Wk = tl.cumsum(b_g_whole, 0)
@@ -708,7 +708,7 @@ def kda_output_fwd_kernel(
         * LOG2_E
     )
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0m Z_m: [BT, BV]

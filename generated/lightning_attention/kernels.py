@@ -70,7 +70,7 @@ def lightning_attention_scan_fwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
@@ -158,7 +158,7 @@ def lightning_attention_states_fwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
@@ -241,7 +241,7 @@ def lightning_attention_scan_bwd_kernel(
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g + 0.5)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
@@ -380,7 +380,7 @@ def lightning_attention_gradient_bwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W_end = tl.sum(b_g_whole, 0)
     b_G_end = tl.sum(b_g - b_g_whole, 0)
     b_W = tl.cumsum(b_g_whole, 0)
@@ -507,7 +507,7 @@ def lightning_attention_output_fwd_kernel(
     row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g + 0.5)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     # q k: [BT, BT]

@@ -55,7 +55,7 @@ def rwkv6_prep_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_w_whole, 0)
         b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         b_Wk_at0 = b_Wk - b_w_whole
@@ -135,7 +135,7 @@ def rwkv6_scan_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_w_whole, 0)
         b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         b_Wk_at0 = b_Wk - b_w_whole
@@ -228,7 +228,7 @@ def rwkv6_states_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_w_whole, 0)
         b_Gk_end = tl.sum(b_w - b_w_whole, 0)
         b_Wk = tl.cumsum(b_w_whole, 0)
@@ -319,7 +319,7 @@ def rwkv6_scan_bwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_w_whole, 0)
         b_Gk_end = tl.sum(b_w - b_w_whole, 0)
         b_Wk = tl.cumsum(b_w_whole, 0)
@@ -454,7 +454,7 @@ def rwkv6_gradient_bwd_kernel(
         * LOG2_E
     )
     b_w = tl.where(b_w < -256.0, -256.0, b_w)
-    b_w_whole = tl.floor(b_w + 0.5)
+    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_w_whole, 0)
     b_Gk_end = tl.sum(b_w - b_w_whole, 0)
     b_Wk = tl.cumsum(b_w_whole, 0)
@@ -574,7 +574,7 @@ def rwkv6_output_fwd_kernel(
         * LOG2_E
     )
     b_w = tl.where(b_w < -256.0, -256.0, b_w)
-    b_w_whole = tl.floor(b_w + 0.5)
+    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_w_whole, 0)
     b_Gk = tl.cumsum(b_w - b_w_whole, 0)
     b_Wk_at0 = b_Wk - b_w_whole

@@ -75,7 +75,7 @@ def rwkv7_prep_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_w_whole, 0)
         b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         b_Wk_at0 = b_Wk - b_w_whole
@@ -191,7 +191,7 @@ def rwkv7_scan_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_w_whole, 0)
         b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         b_Wk_at0 = b_Wk - b_w_whole
@@ -323,7 +323,7 @@ def rwkv7_states_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_w_whole, 0)
         b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         b_Wk_at0 = b_Wk - b_w_whole
@@ -461,7 +461,7 @@ def rwkv7_scan_bwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w + 0.5)
+        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
         b_Wk_end = tl.sum(b_w_whole, 0)
         b_Gk_end = tl.sum(b_w - b_w_whole, 0)
         b_Wk = tl.cumsum(b_w_whole, 0)
@@ -672,7 +672,7 @@ def rwkv7_gradient_bwd_kernel(
         * LOG2_E
     )
     b_w = tl.where(b_w < -256.0, -256.0, b_w)
-    b_w_whole = tl.floor(b_w + 0.5)
+    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
     b_Wk_end = tl.sum(b_w_whole, 0)
     b_Gk_end = tl.sum(b_w - b_w_whole, 0)
     b_Wk = tl.cumsum(b_w_whole, 0)
@@ -869,7 +869,7 @@ def rwkv7_output_fwd_kernel(
         * LOG2_E
     )
     b_w = tl.where(b_w < -256.0, -256.0, b_w)
-    b_w_whole = tl.floor(b_w + 0.5)
+    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_w_whole, 0)
     b_Gk = tl.cumsum(b_w - b_w_whole, 0)
     # P_t0m Z_m: [BT, BV]
