@@ -68,7 +68,10 @@ def symmetric_group(size: int) -> Task:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a model is trained; evaluation is at ``length`` and at each of ``longer``."""
+    """How a model is trained; evaluation is at ``length`` and at each of ``longer``.
+
+    Lengths grow from 2 to ``length`` over the first 3 of 5 parts of the steps.
+    """
 
     steps: int
     batch: int
@@ -77,6 +80,10 @@ class Training:
     size: Size
     seeds: int
     learning_rate: float
+
+    def at(self, step: int) -> int:
+        """The length of sequences at a step."""
+        return min(self.length, 2 + 5 * self.length * step // (3 * self.steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +102,11 @@ class Case:
 
 
 PARITY = Task("parity", torch.tensor([[0, 1], [1, 0]]))
-SMALL = Size(width=32, heads=2, key=8, value=16, window=0)
+SMALL = Size(width=64, heads=2, key=16, value=16, window=0)
 PARITY_TRAINING = Training(400, 32, 40, (80, 256), SMALL, seeds=3, learning_rate=5e-3)
-S3_TRAINING = Training(
-    1500, 32, 40, (80, 256), replace(SMALL, width=64, key=16), seeds=3, learning_rate=3e-3
-)
+S3_TRAINING = Training(600, 64, 32, (64, 128, 256), SMALL, seeds=3, learning_rate=1e-2)
 S5_TRAINING = Training(
-    20_000, 64, 64, (128, 256), Size(128, 4, 32, 32, 0), seeds=1, learning_rate=1e-3
+    3000, 128, 24, (48, 96), replace(SMALL, width=128, value=32), seeds=1, learning_rate=5e-3
 )
 
 
@@ -138,8 +143,8 @@ def train(case: Case, seed: int) -> Model:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.learning_rate, total_steps=training.steps, pct_start=0.1
     )
-    for _ in range(training.steps):
-        tokens, products = case.task.sample(training.batch, training.length, generator)
+    for step in range(training.steps):
+        tokens, products = case.task.sample(training.batch, training.at(step), generator)
         loss = functional.cross_entropy(model(tokens).flatten(0, 1), products.flatten())
         optimizer.zero_grad()
         loss.backward()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
-from lincodegen.runtime.heads import reduced
+from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
@@ -72,7 +72,7 @@ def _backward(
     dv, dq_Sv, ds, dg, dSv = form.backward_Sv(saved_Sv, v, q_Sv, s, g, do, dSv, call.chunk_size)
     dread_Sk = tokens.operands_Sv_adjoint(*call.lift(read_Sk), reduced(dq_Sv, q_Sv))
     dk, dq, ds_2, dg_2, dSk = form.backward_Sk(
-        saved_Sk, k, q, s, g, scale, reduced(dread_Sk, read_Sk), dSk.mT, call.chunk_size
+        saved_Sk, k, q, s, g, scale, sum_heads(dread_Sk, dSk.shape[1]), dSk.mT, call.chunk_size
     )
     return (
         (

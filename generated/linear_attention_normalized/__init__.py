@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
-from lincodegen.runtime.heads import reduced
+from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
@@ -62,10 +62,12 @@ def _backward(
     qs_S = tokens.operands_S(*call.lift(q), scale)
     qs_z = tokens.operands_z(*call.lift(q), scale)
     dread_S, dread_z = tokens.output_adjoint(*call.lift(read_S, read_z), eps, do)
-    dqs_z, dk, dz = form.backward_z(saved_z, qs_z, k, reduced(dread_z, read_z), dz, call.chunk_size)
+    dqs_z, dk, dz = form.backward_z(
+        saved_z, qs_z, k, sum_heads(dread_z, dz.shape[1]), dz, call.chunk_size
+    )
     dq = tokens.operands_z_adjoint(scale, reduced(dqs_z, qs_z))
     dv, dqs_S, dk_2, dS = form.backward_S(
-        saved_S, v, qs_S, k, reduced(dread_S, read_S), dS, call.chunk_size
+        saved_S, v, qs_S, k, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
     )
     dq_2 = tokens.operands_S_adjoint(scale, reduced(dqs_S, qs_S))
     return (

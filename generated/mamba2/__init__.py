@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
-from lincodegen.runtime.heads import reduced
+from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
@@ -40,7 +40,7 @@ def _forward(
     g_S = tokens.operands(*call.lift(dt, A))
     read_S, S, saved = form.forward(x, dt, C, B, g_S, S, call.chunk_size)
     o = tokens.output(*call.lift(x, read_S, D))
-    return (o,), (S,), (saved, (read_S,))
+    return (o,), (S,), (saved,)
 
 
 def _backward(
@@ -57,11 +57,11 @@ def _backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
-    saved, (read_S,) = kept
+    (saved,) = kept
     g_S = tokens.operands(*call.lift(dt, A))
     dx, dread_S, dD = tokens.output_adjoint(*call.lift(x, D, like=do), do)
     dx_2, ddt, dC, dB, dg_S, dS = form.backward(
-        saved, x, dt, C, B, g_S, reduced(dread_S, read_S), dS, call.chunk_size
+        saved, x, dt, C, B, g_S, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
     )
     ddt_2, dA = tokens.operands_adjoint(*call.lift(dt, A), reduced(dg_S, g_S))
     return (

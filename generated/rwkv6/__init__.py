@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
-from lincodegen.runtime.heads import reduced
+from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
@@ -36,7 +36,7 @@ def _forward(
     form = kernels if call.backend == "triton" else chunk
     read_S, S, saved = form.forward(v, r, k, w, S, call.chunk_size)
     o = tokens.output(*call.lift(r, k, v, read_S, u), scale)
-    return (o,), (S,), (saved, (read_S,))
+    return (o,), (S,), (saved,)
 
 
 def _backward(
@@ -53,10 +53,10 @@ def _backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
-    saved, (read_S,) = kept
+    (saved,) = kept
     dr, dk, dv, dread_S, du = tokens.output_adjoint(*call.lift(r, k, v, u, like=do), scale, do)
     dv_2, dr_2, dk_2, dw, dS = form.backward(
-        saved, v, r, k, w, reduced(dread_S, read_S), dS, call.chunk_size
+        saved, v, r, k, w, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
     )
     return (
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sympy as sp
+import sympy as sp  # noqa: TC002  (subclassed printer)
 from sympy.printing.latex import LatexPrinter
 
 from lincodegen.derive.chunkform import Equation
@@ -17,7 +17,7 @@ class _Printer(LatexPrinter):
         to, origin = (self._point(arg) for arg in expr.args)
         return f"E_{{{to},{origin}}}"
 
-    def _point(self, arg: sp.Expr) -> str:
+    def _point(self, arg: sp.Basic) -> str:
         text = str(arg)
         return r"\mathrm{end}" if text == "end" else text[:1] + (f"_{text[1:]}" if text[1:] else "")
 

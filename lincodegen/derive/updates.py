@@ -237,6 +237,9 @@ class UpdateReader:
     def _free_matrix(self, node: Node, flipped: bool) -> Matrix:
         """A state-free matrix (or vector, for a vector state) as terms."""
         if not self.value_axis:
+            shape = self.state.shape
+            if node.shape != shape:
+                node = times(Node("ones", (), (), shape, node.place), node)
             return Matrix(None, (), (Term(node, Value(None, number(1), ())),), flipped)
         pairs = rank1_terms(self._inlined(node))
         terms = [(c, a) if flipped else (a, c) for a, c in pairs]

@@ -30,6 +30,7 @@ from lincodegen.emit.triton_module import module_header, print_triton
 from lincodegen.errors import ScheduleError
 from lincodegen.program.program import Program
 from lincodegen.program.token import step_program
+from lincodegen.program.token_heads import head_sources
 from lincodegen.resources import templates_dir
 from lincodegen.schedule.kernels import schedule
 from lincodegen.spec.serialize import to_json
@@ -94,13 +95,15 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
     header, digest = _header(recurrence), package_digest(recurrence)
     loop_files = _loop_texts(recurrence, header)
     alias = own_names(recurrence)
+    states, _ = head_sources(recurrence)
+    everything = [t.name for t in (*recurrence.inputs, *recurrence.parameters)]
     forward, backward = recurrent_body(recurrence, alias, has_kernels=len(loop_files) > 1)
     parts = OpParts(
         header=header,
         forward=forward,
         backward=backward,
         alias=alias,
-        solved={s.name: () for s in recurrence.states},
+        solved={s.name: () if states[s.name] else everything for s in recurrence.states},
         modules=(*(name.removesuffix(".py") for name in loop_files), "tokens"),
         chunk_size=ROWS,
     )

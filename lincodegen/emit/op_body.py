@@ -30,6 +30,7 @@ class OpBody:
     local: dict[str, str] = field(init=False)
     parts: dict[str, list[str]] = field(init=False)
     lines: list[str] = field(init=False)
+    d_states: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._start()
@@ -129,7 +130,7 @@ class OpBody:
         self._start()
         given = [self.local[n] for n in (*self.tensors, *self.constants)]
         d_outputs = [self.names.free(f"d{o.name}") for o in self.plan.outputs]
-        d_states = {s: self.names.free(f"d{s}") for s in self.states}
+        d_states = self.d_states = {s: self.names.free(f"d{s}") for s in self.states}
         self._form()
         saved = [self.names.free(f"saved{group.suffix}") for group in self.plan.groups]
         reads = self._kept_reads()
@@ -166,7 +167,8 @@ class OpBody:
         for operand in group.operands:
             own = None if operand.source else self._computed(group, operand.name)
             base = own or self.local[operand.source or ""]
-            if not operand.differentiable:
+            adjoint = group.computed.adjoint if group.computed else None
+            if not operand.differentiable or (operand.source is None and adjoint is None):
                 targets.append("_")
                 cotangents[operand.name] = self._zeros(base)
                 continue
@@ -175,7 +177,7 @@ class OpBody:
             if operand.source is None:
                 cotangents[operand.name] = self._reduced(target, base)
             else:
-                self.parts.setdefault(operand.source, []).append(self._reduced(target, base))
+                self._note(operand.source, target)
         d_reads = [self._gradient(name) for name in group.reads]
         final = self._flipped(group.state, d_state)
         args = [saved, *operands, *self._scalars(group), *d_reads, final, "call.chunk_size"]
@@ -200,7 +202,7 @@ class OpBody:
         for name in function.wrt:
             target = self.names.free(f"d{self.local[name]}")
             targets.append(target)
-            self.parts.setdefault(name, []).append(self._reduced(target, self.local[name]))
+            self._note(name, target)
         args = self._arguments(function.adjoint, named)
         given = {a.name for a in function.adjoint.inputs}
         if args[0].startswith("*call.lift(") and not given.issuperset(function.wrt):
@@ -211,6 +213,15 @@ class OpBody:
         """The sum of what reaches a tensor or a read."""
         parts = self.parts.get(name, [])
         return " + ".join(parts) if parts else self._zeros(self.local[name])
+
+    def _note(self, name: str, gradient: str) -> None:
+        """Notes a gradient of a tensor, or of a read, which has the heads of its state."""
+        text = self._reduced(gradient, self.local[name])
+        for group in self.plan.groups:
+            if name in group.reads:
+                state = self.d_states[group.state]
+                text = f"{self.alias['sum_heads']}({gradient}, {state}.shape[1])"
+        self.parts.setdefault(name, []).append(text)
 
     def _zeros(self, base: str) -> str:
         return f"{self.alias['torch']}.zeros_like({base})"
@@ -266,8 +277,10 @@ class OpBody:
         needed: set[str] = set()
         for group in self.plan.groups:
             needed |= {o.source for o in group.operands if o.source is not None}
-        for function in self.plan.functions:
-            needed |= set(function.wrt)
+            needed |= set(group.computed.wrt) if group.computed else set()
+        for output in self.plan.outputs:
+            if output.function is not None and output.function.adjoint is not None:
+                needed |= {a.name for a in output.function.adjoint.inputs}
         return [self.local[n] for g in self.plan.groups for n in g.reads if n in needed]
 
     def _canonical(self, state: str) -> str:

@@ -18,7 +18,7 @@ from lincodegen.spec.step import Recurrence, Shape, Tensor
 
 _IMPORTED = (
     *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
-    *("Tensor", "op", "reduced", "run", "token_arguments", "token_results", "torch"),
+    *("Tensor", "op", "reduced", "run", "sum_heads", "token_arguments", "token_results", "torch"),
     *("call", "chunk", "kernels", "math", "recurrent", "recurrent_kernels", "tokens"),
 )
 _FROM = {
@@ -29,6 +29,7 @@ _FROM = {
     "Results": "lincodegen.runtime.function",
     "run": "lincodegen.runtime.function",
     "reduced": "lincodegen.runtime.heads",
+    "sum_heads": "lincodegen.runtime.heads",
     "op": "lincodegen.runtime.op",
     "token_arguments": "lincodegen.runtime.op",
     "token_results": "lincodegen.runtime.op",

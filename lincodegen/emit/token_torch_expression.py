@@ -30,6 +30,7 @@ _BINARY = {
 _FUNCTIONS = {
     "exp": "torch.exp",
     "log": "torch.log",
+    "safe_log": "torch.log",
     "log1p": "torch.log1p",
     "sigmoid": "torch.sigmoid",
     "logsigmoid": "F.logsigmoid",

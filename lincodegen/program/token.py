@@ -8,7 +8,7 @@ into PyTorch or Triton.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from lincodegen.errors import InternalError
@@ -163,7 +163,9 @@ def opened_norms(program: TokenProgram) -> TokenProgram:
     opened, place = open_norms(graph, [*results.values()])
     results = {name: place[value] for name, value in results.items()}
     hints = {place[value]: name for name, value in values.items()}
-    return _assemble(opened, program.inputs, results, hints, program.sizes)
+    found = _assemble(opened, program.inputs, results, hints, program.sizes)
+    # an argument may be there for its dtype and device alone
+    return replace(found, inputs=program.inputs)
 
 
 def _graph_of(program: TokenProgram) -> tuple[Graph, dict[str, int]]:

@@ -6,6 +6,7 @@ that the order of indices is an order of evaluation. Equal definitions are one v
 The operations are those of :mod:`lincodegen.spec.step` and these, which adjoints need:
 
     logsigmoid             log(sigmoid(x)) = -softplus(-x)
+    safe_log               the log of a factor >= 0, with derivative 0 at 0
     erf                    the error function, for the derivative of gelu
     finite                 x where x is finite, else 0
     broadcast              to the value's own shape, from the right

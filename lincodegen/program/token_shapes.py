@@ -11,7 +11,18 @@ from lincodegen.spec.step import LEAVES, Attr, Shape
 ONE = Dim.of(1)
 UNARY = frozenset(
     (
-        *("neg", "pow", "exp_base", "exp", "log", "log1p", "sigmoid", "logsigmoid", "softplus"),
+        *(
+            "neg",
+            "pow",
+            "exp_base",
+            "exp",
+            "log",
+            "safe_log",
+            "log1p",
+            "sigmoid",
+            "logsigmoid",
+            "softplus",
+        ),
         *("silu", "gelu", "tanh", "relu", "elu", "abs", "sign", "sqrt", "rsqrt", "erf", "finite"),
     )
 )

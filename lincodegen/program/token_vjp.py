@@ -66,6 +66,14 @@ def _log(sweep: Sweep, value: int, cotangent: int) -> Contributions:
     return (sweep.times(value, cotangent, sweep.graph[value].args[0], "div"),)
 
 
+def _safe_log(sweep: Sweep, value: int, cotangent: int) -> Contributions:
+    """As log, with derivative 0 where the operand is 0: a decay factor that ends a memory."""
+    graph, operand = sweep.graph, sweep.graph[value].args[0]
+    zero = graph.number(0.0)
+    ratio = sweep.times(value, cotangent, operand, "div")
+    return (graph.make("where", operand, zero, ratio, zero, attr=(">",)),)
+
+
 def _log1p(sweep: Sweep, value: int, cotangent: int) -> Contributions:
     shifted = sweep.graph.make("add", sweep.graph.number(1), sweep.graph[value].args[0])
     return (sweep.times(value, cotangent, shifted, "div"),)
@@ -269,6 +277,7 @@ VJPS: dict[str, Rule] = {
     "exp_base": _exp_base,
     "exp": _factor(lambda sweep, operand, result: result),
     "log": _log,
+    "safe_log": _safe_log,
     "log1p": _log1p,
     "sigmoid": _factor(_sigmoid),
     "logsigmoid": _factor(_logsigmoid),

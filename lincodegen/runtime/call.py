@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -88,6 +88,16 @@ class Call:
             x = torch.tensor(x, dtype=self.dtype, device=self.device)
         heads = x.shape[-rank - 1] if x.dim() > rank else 1
         return x.expand(self.batch, self.length, heads, *x.shape[x.dim() - rank :])
+
+    def looped(self) -> Call:
+        """The call as the token loop takes it: states with the heads that their updates have.
+
+        A state that depends on no tensor has those of every other value.
+        """
+        most = max(self.heads.values())
+        states = self.signature.states
+        own = {s.name: self.heads[f"state {s.name}"] if s.updates else most for s in states}
+        return replace(self, heads={**self.heads, **{f"solved {n}": h for n, h in own.items()}})
 
     # -- states and outputs at the boundary -------------------------------------------------
 

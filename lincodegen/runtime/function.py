@@ -42,7 +42,7 @@ def run(
 ) -> tuple[Tensor | Tensors, Tensor | Tensors | None]:
     """Outputs and final states of a call; one is a tensor, several a tuple."""
     if body.recurrent is not None and pinned_schedule() == "recurrent":
-        body = body.recurrent
+        body, call = body.recurrent, call.looped()
     results = _Recurrence.apply(call, body, constants, *call.tensors.values(), *call.states)
     count = len(call.signature.outputs)
     outputs, finals = results[:count], results[count:]
@@ -79,7 +79,10 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401 - autograd's own object
+        *grads: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         call: Call = ctx.call
         needed = ctx.needs_input_grad[3:]
         names, count = len(call.tensors), len(call.signature.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -221,9 +222,11 @@ class Signature:
     ) -> tuple[Tensor | None, ...]:
         """The initial states in order, None where none is given."""
         count = len(self.states)
+        values: Any = given
         if count == 1 and not isinstance(given, list | tuple):
-            given = (given,)
-        values: Sequence[Tensor | None] = [None] * count if given is None else given  # type: ignore[assignment]
+            values = (given,)
+        elif given is None:
+            values = [None] * count
         if not isinstance(values, list | tuple) or len(values) != count:
             names = ", ".join(s.name for s in self.states)
             found = f"{len(values)} entries" if isinstance(values, list | tuple) else "one tensor"

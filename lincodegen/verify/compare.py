@@ -101,10 +101,13 @@ def f3(
     return _outcome("F3", largest(difference(actual, reference)), bound)
 
 
-def f3_emulated(actual: Tensor, emulated: Tensor, *, dtype: torch.dtype) -> Outcome:
+def f3_emulated(
+    actual: Tensor, emulated: Tensor, *, dtype: torch.dtype, scale: float | None = None
+) -> Outcome:
     """A kernel against its emulator: the design's error is none of it, so the bound is tight."""
-    bound = 8 * roundoff(dtype) * _finite_largest(emulated)
-    return _outcome("F3e", largest(difference(actual, emulated)), bound)
+    size = _finite_largest(emulated) if scale is None else scale
+    error = largest(difference(actual, emulated))
+    return _outcome("F3e", error, 8 * roundoff(dtype) * size)
 
 
 def f4_scale(pairs: list[tuple[Tensor, Tensor]]) -> float:

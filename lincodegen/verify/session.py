@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import torch
 
+from lincodegen.runtime.backend import chosen_backend
 from lincodegen.spec.step import Recurrence
 from lincodegen.verify.call import Op
-from lincodegen.verify.harness import cases_for, verify
+from lincodegen.verify.emulation import emulator
+from lincodegen.verify.harness import Options, cases_for, verify
+from lincodegen.verify.trials import HALF
 from lincodegen.verify.verdict import Verdict
 
 QUICK_CASES = ("typical", "repeated heads", "gate -inf", "optional absent")
@@ -25,12 +28,19 @@ def verify_op(
     quick: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> Verdict:
-    """The verdict on an op over all cases that concern it, or over a few of them."""
+    """The verdict on an op over all cases that concern it, or over a few of them.
+
+    Kernels of 16-bit operands are compared with their emulator as well.
+    """
     kind = getattr(torch, dtype)
-    cases = tuple(c for c in cases_for(recurrence, kind) if c not in PACKED)
-    if not quick:
-        return verify(recurrence, op, dtype=kind, cases=cases, on_progress=on_progress)
-    few = tuple(c for c in cases if c in QUICK_CASES)
-    return verify(
-        recurrence, op, dtype=kind, cases=few, lengths=QUICK_LENGTHS, on_progress=on_progress
+    plan: Options = {"dtype": kind}
+    plan["cases"] = tuple(
+        case
+        for case in cases_for(recurrence, kind)
+        if case not in PACKED and (not quick or case in QUICK_CASES)
     )
+    if quick:
+        plan["lengths"] = QUICK_LENGTHS
+    if kind in HALF and chosen_backend(torch.device("cpu"), torch.float32, True) == "triton":
+        plan["emulator"] = emulator(op, kind)
+    return verify(recurrence, op, on_progress=on_progress, **plan)

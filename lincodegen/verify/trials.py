@@ -139,7 +139,7 @@ class Trial:
         if self.dtype in HALF:
             outcomes = [compare.f3(a, r, e, dtype=self.dtype, scale=scale)]
             if self.emulated:
-                outcomes.append(compare.f3_emulated(a, e, dtype=self.dtype))
+                outcomes.append(compare.f3_emulated(a, e, dtype=self.dtype, scale=scale))
         else:
             outcomes = [compare.f2(a, r, e, unit=self._unit(), scale=scale, times=self._times())]
         if scale is None and self._has_tokens(name):

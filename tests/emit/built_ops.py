@@ -51,6 +51,15 @@ state: {S: {shape: [K, V]}, n: {shape: [K]}}
 step: |
   S = 0.9 * S + outer(ones(K), v)
   n = n + 0.5
+  o = S.T @ q + dot(n, q)
+""",
+    "sourceless": """
+name: sourceless
+inputs: {q: {shape: [K]}, v: {shape: [V]}}
+state: {S: {shape: [K, V]}, n: {shape: [K]}}
+step: |
+  S = 0.9 * S + outer(ones(K), v)
+  n = n + 0.5
   o = S.T @ q / (1 + dot(n, n))
 """,
     "parameter_decays": """
@@ -69,7 +78,7 @@ inputs:
   p: {shape: [K]}
   k: {shape: [K], norm: "[0, 1]"}
   v: {shape: [V]}
-  w: {shape: [], domain: "[0, 1]"}
+  w: {shape: [], domain: "[0.25, 1]"}
 state: {S: {shape: [K, V]}}
 outputs: [before, after, mixed]
 step: |

@@ -14,6 +14,7 @@ from lincodegen.spec.step import Recurrence
 from lincodegen.verify import Verdict
 from lincodegen.verify.adversaries import ADVERSARIES
 from lincodegen.verify.call import call
+from lincodegen.verify.emulation import emulator
 from lincodegen.verify.gradients import Evaluation, evaluate_op
 from lincodegen.verify.inputs import Arguments, Case, Geometry, draw
 from lincodegen.verify.trials import Trial
@@ -83,10 +84,12 @@ def small_trial(
     length: int = 37,
     dtype: torch.dtype = torch.float32,
     sizes: tuple[int, ...] = SIZES,
+    emulated: bool = False,
 ) -> Trial:
     """The case with its references, made once for all forms of an op."""
     drawn = small_case(name, case, length, dtype, sizes)
-    return Trial.of(recurrence_of(name), drawn, dtype)
+    rounded = emulator(load_shipped(name), dtype) if emulated else None
+    return Trial.of(recurrence_of(name), drawn, dtype, rounded)
 
 
 def judged(name: str, form: str, trials: list[Trial]) -> Verdict:

@@ -12,7 +12,8 @@ from random import Random
 from tests.property.unseen_specs import spec
 
 _DECAYS = (
-    "exp(g)", "exp(h)", "keep", "sigmoid(raw)", "0.9", "exp(-0.25)", "exp(lam)", "sqrt(soft)", "soft ** 3",
+    "exp(g)", "exp(h)", "keep", "sigmoid(raw)", "0.9",
+    "exp(-0.25)", "exp(lam)", "sqrt(soft)", "soft ** 3",
     "(1 - 0.5 * keep)", "2 ** minimum(raw, 0)", "where(raw > 0, soft, exp(g))",
 )  # fmt: skip
 _CHANNELS = ("exp(gk)", "keepk", "sigmoid(rawk)", "exp(-0.5 * abs(rawk))", "(1 - 0.5 * openk)")

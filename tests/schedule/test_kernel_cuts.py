@@ -1,0 +1,187 @@
+"""The cut of a program into kernels: everything computed once it is needed, nothing lost."""
+
+import pytest
+
+from lincodegen.program.ir import below, contracted, strip
+from lincodegen.schedule.kernels import computed, schedule
+from lincodegen.spec.loader import load
+from tests.property.chunk_op import compiled
+from tests.property.unseen_specs import SPECS, spec
+
+
+def plans(name):
+    return [schedule(p) for p in compiled(load(SPECS[name]))[1]]
+
+
+def plan_of(step, **blocks):
+    (program,) = compiled(load(spec("probe", step, **blocks)))[1]
+    return schedule(program)
+
+
+def kernels(plan):
+    return (*plan.forward, plan.split, *plan.backward)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_result_is_stored_once(name):
+    for plan in plans(name):
+        program = plan.program
+        reads = [s.name for k in plan.forward for s in k.outputs if k.role == "scan"]
+        assert len(reads) == len(program.outputs)
+        assert [s.name for s in plan.split.outputs] == reads
+        names = [s.name for k in plan.backward for s in k.outputs]
+        assert len(set(names)) == len(names)
+        operands = {program.operand(leaf).name for leaf, _ in program.gradients}
+        assert {f"d{n}" for n in operands} <= set(names)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_a_kernel_is_given_was_stored_before(name):
+    for plan in plans(name):
+        states = next(k for k in plan.backward if k.role == "states")
+        early = [k for k in plan.forward if k.role != "scan"]
+        for order in ((*plan.forward, *plan.backward), (*early, states, plan.split)):
+            stored = set()
+            for kernel in order:
+                assert {s.name for s in kernel.given} <= stored, kernel.name
+                stored |= {s.name for s in kernel.outputs}
+                if kernel.carry and kernel.carry.kept:
+                    stored.add(kernel.carry.kept)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_kernels_hold_what_they_need(name):
+    """Below the roots lie only leaves and given tiles; a scan's carry is its own."""
+    for plan in plans(name):
+        for kernel in kernels(plan):
+            given = {strip(s.tile).id for s in kernel.given}
+            own = {kernel.carry.leaf.id} if kernel.carry else set()
+            for tile in computed(kernel.roots, kernel.given):
+                if tile.op == "carry":
+                    assert tile.id in own, f"{kernel.name} needs the state {tile!r}"
+            needed = {strip(a).id for t in computed(kernel.roots, kernel.given) for a in t.args} | {
+                strip(t).id for t in kernel.roots
+            }
+            assert given <= needed, f"{kernel.name} loads what it does not use"
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_no_axis_is_shared_out_that_is_summed(name):
+    for plan in plans(name):
+        for kernel in kernels(plan):
+            inside = computed(kernel.roots, kernel.given)
+            if kernel.tiled == "v":
+                assert not any("v" in contracted(t) for t in inside), kernel.name
+            if kernel.tiled == "k":
+                sums = {t.id for t in inside if "k" in contracted(t)}
+                parts = {s.tile.id for s in kernel.outputs if s.kind == "parts"}
+                whole = [s for s in kernel.outputs if s.kind != "parts"]
+                for stored in whole:
+                    assert not sums & {t.id for t in computed([stored.tile], kernel.given)}
+                assert bool(parts) == any("k" not in s.tile.axes for s in kernel.outputs)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_loop_over_an_axis_passes_once(name):
+    """No sum over the looped axis flows into another one, nor into a tile over the axis."""
+    for plan in plans(name):
+        for kernel in kernels(plan):
+            axis = kernel.looped
+            if axis is None:
+                continue
+            inside = computed(kernel.roots, kernel.given)
+            sums = {t.id for t in inside if axis in contracted(t)}
+            assert sums
+            for tile in inside:
+                under = {t.id for a in tile.args for t in computed([a], kernel.given)}
+                if under & sums:
+                    assert tile.id not in sums
+                    assert axis not in tile.axes
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_stores_have_names_of_their_own(name):
+    for plan in plans(name):
+        program = plan.program
+        operands = {o.name for _, o in program.operands} | {o.name for _, o, _ in program.logs}
+        gradients = {f"d{n}" for n in operands}
+        for kernel in kernels(plan):
+            for stored in kernel.outputs:
+                assert stored.name not in operands
+                is_gradient = stored.kind == "parts" or any(
+                    strip(stored.tile) is strip(g) for _, g in program.gradients
+                )
+                assert stored.name not in gradients or is_gradient
+
+
+def test_operands_named_like_stores_stay_apart():
+    text = spec("probe", "S = exp(h) * S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
+    text = text.replace("  q:", "  z:").replace("@ q", "@ z")
+    (program,) = compiled(load(text))[1]
+    plan = schedule(program)
+    stores = {s.name for k in kernels(plan) for s in k.outputs}
+    stores |= {k.carry.kept for k in kernels(plan) if k.carry and k.carry.kept}
+    operands = {o.name for _, o in program.operands} | {o.name for _, o, _ in program.logs}
+    assert not stores & operands
+
+
+def test_no_prep_kernel_without_an_inverse_or_a_decayed_gram():
+    plain = plan_of("S = exp(g) * S + outer(k, v)\no = S.T @ q")
+    erase = plan_of("S = S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
+    channel = plan_of("S = exp(gk)[:, None] * S + outer(k, v)\no = S.T @ q")
+    assert [k.role for k in plain.forward] == ["scan"]
+    assert [k.role for k in erase.forward] == ["prep", "scan"]
+    assert [k.role for k in channel.forward if k.role != "decay"] == ["prep", "scan"]
+    assert [s.tile.op for s in erase.forward[0].outputs] == ["inverse"]
+    assert [s.tile.op for s in channel.forward[0].outputs] == ["contract"]
+
+
+def test_decayed_operands_come_from_a_kernel_of_their_own():
+    """Two clocks of a chunk, one value a channel, would take every register of a scan."""
+    channel = plan_of("S = exp(gk)[:, None] * S + outer(k, v)\no = S.T @ q")
+    scalar = plan_of("S = exp(g) * S + outer(k, v)\no = S.T @ q")
+    for plan, count in ((channel, 1), (scalar, 0)):
+        for order in (plan.forward, plan.backward):
+            assert sum(k.role == "decay" for k in order) == count
+    scans = [k for k in kernels(channel) if k.carry]
+    assert scans
+    for kernel in scans:
+        inside = computed(kernel.roots, kernel.given)
+        assert not any(t.op == "decay" and "k" in t.axes for t in inside), kernel.name
+
+
+def test_scans_of_an_erase_share_values_out():
+    plan = plan_of("S = exp(g) * S\nS = S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
+    assert {k.name: k.tiled for k in kernels(plan)} == {
+        "prep_fwd": None,
+        "scan_fwd": "v",
+        "output_fwd": "v",
+        "states_fwd": "v",
+        "scan_bwd": "v",
+        "gradient_bwd": "k",
+    }
+
+
+def test_a_column_read_keeps_values_whole():
+    plan = plan_of("S = S + beta * outer(k, v - S.T @ k)\no = S @ u")
+    scan = next(k for k in plan.forward if k.role == "scan")
+    assert scan.tiled != "v"
+
+
+def test_the_listing_names_every_kernel_once():
+    plan = plan_of("S = exp(g) * S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
+    lines = str(plan).split("\n")
+    assert len(lines) == len(kernels(plan))
+    assert [line.split()[0] for line in lines] == [
+        k.name for k in (*plan.forward, *plan.backward, plan.split)
+    ]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_names_do_not_depend_on_chance(name):
+    first, second = (
+        [(k.name, [s.name for s in k.outputs]) for p in plans(name) for k in kernels(p)]
+        for _ in range(2)
+    )
+    assert first == second
+    assert all(below([s.tile]) for p in plans(name) for k in kernels(p) for s in k.outputs)
