@@ -36,7 +36,7 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     kj_S = tokens.operands(*call.lift(k))
-    o, S, saved = form.forward(kj_S, v, beta, q, g, S, scale, call.chunk_size)
+    o, S, saved = form.forward(call.narrow(kj_S), v, beta, q, g, S, scale, call.chunk_size)
     return (o,), (S,), (saved,)
 
 
@@ -57,7 +57,7 @@ def _backward(
     (saved,) = kept
     kj_S = tokens.operands(*call.lift(k))
     dkj_S, dv, dbeta, dq, dg, dS = form.backward(
-        saved, kj_S, v, beta, q, g, scale, do, dS, call.chunk_size
+        saved, call.narrow(kj_S), v, beta, q, g, scale, do, dS, call.chunk_size
     )
     dk = tokens.operands_adjoint(*call.lift(k), reduced(dkj_S, kj_S))
     return (

@@ -36,7 +36,9 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     k_S, q_S = tokens.operands(*call.lift(q, k))
-    o, S, saved = form.forward(k_S, v, beta, q_S, g, S, scale, call.chunk_size)
+    o, S, saved = form.forward(
+        call.narrow(k_S), v, beta, call.narrow(q_S), g, S, scale, call.chunk_size
+    )
     return (o,), (S,), (saved,)
 
 
@@ -57,7 +59,7 @@ def _backward(
     (saved,) = kept
     k_S, q_S = tokens.operands(*call.lift(q, k))
     dk_S, dv, dbeta, dq_S, dg, dS = form.backward(
-        saved, k_S, v, beta, q_S, g, scale, do, dS, call.chunk_size
+        saved, call.narrow(k_S), v, beta, call.narrow(q_S), g, scale, do, dS, call.chunk_size
     )
     dq, dk = tokens.operands_adjoint(*call.lift(q, k), reduced(dk_S, k_S), reduced(dq_S, q_S))
     return (

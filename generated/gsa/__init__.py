@@ -48,7 +48,7 @@ def _forward(
     form = kernels if call.backend == "triton" else chunk
     read_Sk, Sk, saved_Sk = form.forward_Sk(k, q, s, g, Sk.mT, scale, call.chunk_size)
     q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
-    o, Sv, saved_Sv = form.forward_Sv(v, q_Sv, s, g, Sv, call.chunk_size)
+    o, Sv, saved_Sv = form.forward_Sv(v, call.narrow(q_Sv), s, g, Sv, call.chunk_size)
     return (o,), (Sk.mT, Sv), (saved_Sk, saved_Sv, (read_Sk,))
 
 
@@ -69,7 +69,9 @@ def _backward(
     form = kernels if call.backend == "triton" else chunk
     saved_Sk, saved_Sv, (read_Sk,) = kept
     q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
-    dv, dq_Sv, ds, dg, dSv = form.backward_Sv(saved_Sv, v, q_Sv, s, g, do, dSv, call.chunk_size)
+    dv, dq_Sv, ds, dg, dSv = form.backward_Sv(
+        saved_Sv, v, call.narrow(q_Sv), s, g, do, dSv, call.chunk_size
+    )
     dread_Sk = tokens.operands_Sv_adjoint(*call.lift(read_Sk), reduced(dq_Sv, q_Sv))
     dk, dq, ds_2, dg_2, dSk = form.backward_Sk(
         saved_Sk, k, q, s, g, scale, sum_heads(dread_Sk, dSk.shape[1]), dSk.mT, call.chunk_size

@@ -32,7 +32,7 @@ def _forward(call: Call, q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: floa
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     k_S = tokens.operands(*call.lift(g))
-    o, S, saved = form.forward(v, q, k_S, g, S, scale, call.chunk_size)
+    o, S, saved = form.forward(v, q, call.narrow(k_S), g, S, scale, call.chunk_size)
     return (o,), (S,), (saved,)
 
 
@@ -43,7 +43,9 @@ def _backward(
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
     k_S = tokens.operands(*call.lift(g))
-    dv, dq, dk_S, dg, dS = form.backward(saved, v, q, k_S, g, scale, do, dS, call.chunk_size)
+    dv, dq, dk_S, dg, dS = form.backward(
+        saved, v, q, call.narrow(k_S), g, scale, do, dS, call.chunk_size
+    )
     dg_2 = tokens.operands_adjoint(*call.lift(g), reduced(dk_S, k_S))
     return (reduced(dq, q), reduced(dv, v), reduced(dg, g) + reduced(dg_2, g)), (dS,)
 

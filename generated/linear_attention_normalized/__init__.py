@@ -37,9 +37,9 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     qs_S = tokens.operands_S(*call.lift(q), scale)
-    read_S, S, saved_S = form.forward_S(v, qs_S, k, S, call.chunk_size)
+    read_S, S, saved_S = form.forward_S(v, call.narrow(qs_S), k, S, call.chunk_size)
     qs_z = tokens.operands_z(*call.lift(q), scale)
-    read_z, z, saved_z = form.forward_z(qs_z, k, z, call.chunk_size)
+    read_z, z, saved_z = form.forward_z(call.narrow(qs_z), k, z, call.chunk_size)
     o = tokens.output(*call.lift(read_S, read_z), eps)
     return (o,), (S, z), (saved_S, saved_z, (read_S, read_z))
 
@@ -63,11 +63,11 @@ def _backward(
     qs_z = tokens.operands_z(*call.lift(q), scale)
     dread_S, dread_z = tokens.output_adjoint(*call.lift(read_S, read_z), eps, do)
     dqs_z, dk, dz = form.backward_z(
-        saved_z, qs_z, k, sum_heads(dread_z, dz.shape[1]), dz, call.chunk_size
+        saved_z, call.narrow(qs_z), k, sum_heads(dread_z, dz.shape[1]), dz, call.chunk_size
     )
     dq = tokens.operands_z_adjoint(scale, reduced(dqs_z, qs_z))
     dv, dqs_S, dk_2, dS = form.backward_S(
-        saved_S, v, qs_S, k, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
+        saved_S, v, call.narrow(qs_S), k, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
     )
     dq_2 = tokens.operands_S_adjoint(scale, reduced(dqs_S, qs_S))
     return (

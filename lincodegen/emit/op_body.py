@@ -108,6 +108,7 @@ class OpBody:
         for operand in group.operands:
             if operand.source is None:
                 text = self._computed(group, operand.name)
+                text = f"call.narrow({text})" if operand.factor else text
                 constant = not whole[operand.name]
             else:
                 text = self.local[operand.source]

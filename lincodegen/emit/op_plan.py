@@ -40,13 +40,14 @@ class OperandPlan:
     """An operand of a group: ``source`` is the tensor or read that it is, None if computed.
 
     ``differentiable`` tells whether the chunk form gives a gradient of it; ``rank`` counts
-    its axes behind the heads.
+    its axes behind the heads; a ``factor`` is one of matrix products.
     """
 
     name: str
     source: str | None
     rank: int
     differentiable: bool
+    factor: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,8 @@ def _group_plan(
         if source is None:
             name = names.free(_local_name(recurrence, node) or operand.name)
             computed.append((name, node))
-        plans.append(OperandPlan(name, source, len(node.shape), tile.id in gradients))
+        factor = tile.op == "load" and len(operand.axes) == 2
+        plans.append(OperandPlan(name, source, len(node.shape), tile.id in gradients, factor))
     function = None
     if computed:
         joint = token_program(recurrence, computed, cut)

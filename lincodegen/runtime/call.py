@@ -82,6 +82,11 @@ class Call:
         most = max(x.shape[2] for x in tensors) if like is None else like.shape[2]
         return tuple(repeat_heads(x.to(self.dtype), most) for x in tensors)
 
+    def narrow(self, x: Tensor) -> Tensor:
+        """A computed factor of matrix products, in the first input's dtype as the others are."""
+        rounded = x.to(self.output_dtype)
+        return rounded if self.backend == "triton" else rounded.to(self.dtype)
+
     def spread(self, x: Tensor | float, rank: int = 0) -> Tensor:
         """A value of ``rank`` own axes that no token changes as [B, T, Hx, ...]."""
         if not isinstance(x, Tensor):

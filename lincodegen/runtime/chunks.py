@@ -14,6 +14,8 @@ from torch import Tensor
 LOG2_E = 1.4426950408889634
 SUB_ROWS = 16
 LIMIT = 124.0
+VECTORS = 64
+"""Elements that fill whole vectors of every CPU."""
 
 
 def to_rows(x: Tensor, chunk_size: int, heads: int, slots: int, dims: int) -> Tensor:
@@ -114,15 +116,27 @@ def end_clock(logs: Sequence[Tensor], rows_axis: int) -> Clock:
 def span(to: Clock, origin: Clock | None) -> Tensor:
     """The decay between two points; None is the chunk's start."""
     if origin is None:
-        return torch.exp2(to.whole + to.rest)
-    return torch.exp2((to.whole - origin.whole) + (to.rest - origin.rest))
+        return _exp2(to.whole + to.rest)
+    return _exp2((to.whole - origin.whole) + (to.rest - origin.rest))
 
 
 def pair_span(to: Clock, origin: Clock, visible: Tensor) -> Tensor:
     """[..., R, C] decays between rows and columns; 0 where the write is not visible."""
     whole = to.whole[..., :, None] - origin.whole[..., None, :]
     rest = to.rest[..., :, None] - origin.rest[..., None, :]
-    return torch.exp2((whole + rest).masked_fill_(~visible, float("-inf")))
+    return _exp2((whole + rest).masked_fill_(~visible, float("-inf")))
+
+
+def _exp2(x: Tensor) -> Tensor:
+    """2^x, the same bits wherever in a tensor an element lies.
+
+    On a CPU the last elements, which fill no vector, come from another function than the rest.
+    """
+    count = x.numel()
+    if not count % VECTORS:
+        return torch.exp2(x)
+    padded = torch.nn.functional.pad(x.flatten(), (0, -count % VECTORS))
+    return torch.exp2(padded)[:count].view(x.shape)
 
 
 def visibility(tokens: int, reads: Sequence[int], writes: Sequence[int], like: Tensor) -> Tensor:
@@ -170,11 +184,13 @@ class ChannelSpan(NamedTuple):
         return sub_blocks(self.to.whole.shape[-2], self.origin.whole.shape[-2], self.tokens)
 
     def _factored(self) -> Clock | None:
-        """The middle clock, where both factors around it are finite: one product serves."""
-        if self.bound * (self.tokens / 2 + 1) > LIMIT:
+        """The first clock, where both factors around it are finite: one product serves.
+
+        A later one would do as well but for a rounding that depends on tokens after a row.
+        """
+        if self.bound * self.tokens > LIMIT:
             return None
-        middle = self.to.whole.shape[-2] // 2
-        return self.to.at((..., slice(middle, middle + 1), slice(None)))
+        return self.to.at((..., slice(0, 1), slice(None)))
 
     def _reference(self, block: int, size: int) -> Clock:
         own = slice(block * size, (block + 1) * size)
@@ -197,7 +213,7 @@ class ChannelSpan(NamedTuple):
         seen = self.visible.reshape(blocks.number, blocks.rows, blocks.number, blocks.columns)
         own = torch.arange(blocks.number, device=seen.device)
         hidden = ~seen[own, :, own, :][..., None]
-        return torch.exp2(difference.masked_fill_(hidden, float("-inf")))
+        return _exp2(difference.masked_fill_(hidden, float("-inf")))
 
     def gram(self, x: Tensor, y: Tensor) -> Tensor:
         """[..., R, C]: sum_k x y decay, 0 where the write is not visible."""
@@ -281,8 +297,8 @@ def unit_lower_inverse(matrix: Tensor) -> Tensor:
     while half < rows:
         n = _diagonal_blocks(matrix, 2 * half)
         t = _diagonal_blocks(inverse, 2 * half)
-        left = torch.matmul(t[..., half:, half:], n[..., half:, :half])
-        t[..., half:, :half] = torch.matmul(left, t[..., :half, :half])
+        right = torch.matmul(n[..., half:, :half], t[..., :half, :half])
+        t[..., half:, :half] = torch.matmul(t[..., half:, half:], right)
         half *= 2
     return inverse[..., :rows, :rows]
 

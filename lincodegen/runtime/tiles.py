@@ -38,8 +38,8 @@ def _unit_lower_inverse_16(b_n):
     for i in tl.static_range(1, 4):
         # the lower left quadrants of the diagonal blocks of 4, 8, 16
         m_n21 = (o_r >> (i + 1) == o_c >> (i + 1)) & (o_r >> i != o_c >> i)
-        b_tn = tl.dot(b_t, tl.where(m_n21, b_n, 0.0), input_precision="ieee")
-        b_t += tl.dot(b_tn, b_t, input_precision="ieee")
+        b_nt = tl.dot(tl.where(m_n21, b_n, 0.0), b_t, input_precision="ieee")
+        b_t += tl.dot(b_t, b_nt, input_precision="ieee")
     return b_t
 
 
@@ -58,8 +58,8 @@ def unit_lower_inverse(b_n, BT: tl.constexpr):
         b_n11, b_n21, b_n22 = _quadrants(b_n, BT // 2)
         b_t11 = unit_lower_inverse(b_n11, BT // 2)
         b_t22 = unit_lower_inverse(b_n22, BT // 2)
-        b_tn = tl.dot(b_t22, b_n21, input_precision="ieee")
-        b_t21 = tl.dot(b_tn, b_t11, input_precision="ieee")
+        b_nt = tl.dot(b_n21, b_t11, input_precision="ieee")
+        b_t21 = tl.dot(b_t22, b_nt, input_precision="ieee")
         b_t = _lower_blocks(b_t11, b_t21, b_t22, BT // 2)
     return b_t
 

@@ -19,10 +19,10 @@ def log2_bound(group: Group) -> float:
 def factored(group: Group, tokens: int = CHUNK_ROWS) -> bool:
     """Whether one reference a chunk serves every channel decay of it.
 
-    |bound| (tokens / 2 + 1) log2 e <= 124: then both factors of a decay are finite and each
+    |bound| tokens log2 e <= 124: then both factors of a decay are finite and each
     decayed product is one matrix product. Else diagonal sub-blocks are computed pairwise.
     """
-    return log2_bound(group) * (tokens / 2 + 1) <= LIMIT
+    return log2_bound(group) * tokens <= LIMIT
 
 
 def describe(group: Group) -> str:

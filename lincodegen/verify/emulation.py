@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincodegen.runtime.backend import backend
+from lincodegen.runtime.chunks import ChannelSpan, Clock
 from lincodegen.verify.call import Op
 
 
@@ -29,6 +32,8 @@ def emulator(op: Op, dtype: torch.dtype) -> Op | None:
     if module is None or not isinstance(getattr(module, "chunk", None), ModuleType):
         return None
     copied = _copy(module, f"{module.__name__}_{str(dtype).removeprefix('torch.')}")
+    if dtype == torch.float16 and hasattr(copied.chunk, "ChannelSpan"):
+        copied.chunk.ChannelSpan = _general_span
     for key, value in vars(copied.chunk).items():
         if key.startswith(("forward", "backward")):
             setattr(copied.chunk, key, _rounding(value, dtype))
@@ -38,6 +43,13 @@ def emulator(op: Op, dtype: torch.dtype) -> Op | None:
             return vars(copied)[name](*args, **kwargs)
 
     return emulated
+
+
+def _general_span(
+    to: Clock, origin: Clock, visible: Tensor, tokens: int, _bound: float = math.inf
+) -> ChannelSpan:
+    """float16 holds no more than 2^16: its kernels take the general form whatever the bound."""
+    return ChannelSpan(to, origin, visible, tokens)
 
 
 def _copy(module: ModuleType, name: str) -> ModuleType:

@@ -1,10 +1,23 @@
 """Every shipped op in both forms, forward and all gradients, against the float64 recurrence."""
 
+import importlib
+
 import pytest
 import torch
-from op_cases import FORMS, NAMES, device_of, judged, op_of, recurrence_of, small_trial
+from op_cases import (
+    FORMS,
+    NAMES,
+    device_of,
+    evaluated,
+    judged,
+    op_of,
+    recurrence_of,
+    small_case,
+    small_trial,
+)
 
 from lincodegen.loading import load_shipped
+from lincodegen.runtime.launch import common_dtype
 from lincodegen.verify import verify
 from lincodegen.verify.adversaries import applicable
 from lincodegen.verify.emulation import emulator
@@ -75,3 +88,16 @@ def test_every_case(name, form, dtype):
         plan["emulator"] = emulator(load_shipped(name), dtype)
     verdict = verify(recurrence, op_of(name, form), device=device_of(form), **plan)
     assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_of_half_precision_multiply_it(name, monkeypatch):
+    """No dot in float32 because an operand was computed, and so wider, before the kernels."""
+    kernels = importlib.import_module(load_shipped(name).__module__).kernels
+    found = []
+    monkeypatch.setattr(
+        kernels, "common_dtype", lambda *x: found.append(common_dtype(*x)) or found[-1]
+    )
+    evaluated(name, "triton", small_case(name, dtype=torch.bfloat16))
+    assert found
+    assert set(found) == {torch.bfloat16}
