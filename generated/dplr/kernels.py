@@ -107,17 +107,117 @@ def dplr_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
-def dplr_scan_fwd_kernel(
-    Nmw,
-    v,
+def dplr_decay_fwd_kernel(
     a,
-    A,
-    Pt0m,
-    Pt0w,
     q,
     b,
     k,
     gk,
+    a_start,
+    q_start,
+    decay,
+    b_end,
+    k_end,
+    T,
+    H: tl.constexpr,
+    H_a: tl.constexpr,
+    H_b: tl.constexpr,
+    H_k: tl.constexpr,
+    H_q: tl.constexpr,
+    H_gk: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
+    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
+    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_a = tl.load(
+        a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_q = tl.load(
+        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_b = tl.load(
+        b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_k = tl.load(
+        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
+    b_gk = (
+        tl.load(
+            gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
+    b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
+    b_Wk = tl.cumsum(b_gk_whole, 0)
+    b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
+    b_Wk_at0 = b_Wk - b_gk_whole
+    b_Gk_at0 = b_Gk - (b_gk - b_gk_whole)
+    b_Wk_end = tl.sum(b_gk_whole, 0)
+    b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
+    # E(m.read, start): [BT, BK]
+    b_decay_mk = tl.exp2(b_Wk_at0 + b_Gk_at0)
+    # E(t0.read, start): [BT, BK]
+    b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # E(end, m.write): [BT, BK]
+    b_decay_mk_2 = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    # E(end, w.write): [BT, BK]
+    b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        a_start + row[:, None] * K + o_k[None, :],
+        (b_a.to(tl.float32) * b_decay_mk).to(a_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        b_end + row[:, None] * K + o_k[None, :],
+        (b_b.to(tl.float32) * b_decay_mk_2).to(b_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def dplr_scan_fwd_kernel(
+    Nmw,
+    v,
+    a_start,
+    A,
+    Pt0m,
+    Pt0w,
+    q_start,
+    b_end,
+    decay,
+    k_end,
     o,
     h0,
     ht,
@@ -125,11 +225,6 @@ def dplr_scan_fwd_kernel(
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_a: tl.constexpr,
-    H_b: tl.constexpr,
-    H_k: tl.constexpr,
-    H_q: tl.constexpr,
-    H_gk: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -157,54 +252,32 @@ def dplr_scan_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_b = tl.load(
-            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_b_end = tl.load(
+            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
-        b_gk = (
-            tl.load(
-                gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_gk_whole, 0)
-        b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
-        b_Wk_at0 = b_Wk - b_gk_whole
-        b_Gk_at0 = b_Gk - (b_gk - b_gk_whole)
-        b_Wk_end = tl.sum(b_gk_whole, 0)
-        b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
         # N_mw v: [BT, BV]
         b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
         # a * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(
-            (b_a.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
         # P_t0m Z_m: [BT, BV]
@@ -212,29 +285,15 @@ def dplr_scan_fwd_kernel(
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(
-            (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = (ein_t0 + ein_t0) + ein_t0 S_0: [BT, BV]
         b_O = b_P_Z + b_P_v + b_dot_t0v
-        # b * E(end, m.write): [BT, BK]
-        b_product_mk = b_b.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # b * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_product_mk.to(dtype)), b_Z.to(dtype), input_precision=PRECISION
-        )
+        b_dot_kv = tl.dot(tl.trans(b_b_end), b_Z.to(dtype), input_precision=PRECISION)
         # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
-        b_sum_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h + b_dot_kv
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
@@ -252,11 +311,11 @@ def dplr_scan_fwd_kernel(
 def dplr_states_fwd_kernel(
     Nmw,
     v,
-    a,
+    a_start,
     A,
-    b,
-    k,
-    gk,
+    b_end,
+    decay,
+    k_end,
     z,
     h0,
     ht,
@@ -264,10 +323,6 @@ def dplr_states_fwd_kernel(
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_a: tl.constexpr,
-    H_b: tl.constexpr,
-    H_k: tl.constexpr,
-    H_gk: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -295,40 +350,23 @@ def dplr_states_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-        row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_b = tl.load(
-            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_b_end = tl.load(
+            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
-        b_gk = (
-            tl.load(
-                gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_gk_whole, 0)
-        b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
-        b_Wk_at0 = b_Wk - b_gk_whole
-        b_Gk_at0 = b_Gk - (b_gk - b_gk_whole)
-        b_Wk_end = tl.sum(b_gk_whole, 0)
-        b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -338,31 +376,17 @@ def dplr_states_fwd_kernel(
         # N_mw v: [BT, BV]
         b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
         # a * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(
-            (b_a.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
         # N_mw v + ein_m S_0: [BT, BV]
         b_sum_mv = b_N_v + b_dot_mv
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # b * E(end, m.write): [BT, BK]
-        b_product_mk = b_b.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # b * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_product_mk.to(dtype)), b_z.to(dtype), input_precision=PRECISION
-        )
+        b_dot_kv = tl.dot(tl.trans(b_b_end), b_z.to(dtype), input_precision=PRECISION)
         # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
-        b_sum_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h + b_dot_kv
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
@@ -378,16 +402,16 @@ def dplr_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def dplr_scan_bwd_kernel(
-    b,
+    b_end,
     Pt0m,
     do,
     A,
-    k,
+    k_end,
     Pt0w,
     Nmw,
-    q,
-    a,
-    gk,
+    q_start,
+    decay,
+    a_start,
     dr,
     dv,
     dht,
@@ -396,11 +420,6 @@ def dplr_scan_bwd_kernel(
     scale,
     T,
     H: tl.constexpr,
-    H_a: tl.constexpr,
-    H_b: tl.constexpr,
-    H_k: tl.constexpr,
-    H_q: tl.constexpr,
-    H_gk: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -412,7 +431,7 @@ def dplr_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = b.dtype.element_ty
+    dtype = b_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -427,70 +446,44 @@ def dplr_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_b = tl.load(
-            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_b_end = tl.load(
+            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
-        b_gk = (
-            tl.load(
-                gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-        b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_gk_whole, 0)
-        b_Gk_end = tl.sum(b_gk - b_gk_whole, 0)
-        b_Wk = tl.cumsum(b_gk_whole, 0)
-        b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
-        b_Wk_at0 = b_Wk - b_gk_whole
-        b_Gk_at0 = b_Gk - (b_gk - b_gk_whole)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # b * E(end, m.write): [BT, BK]
-        b_product_mk = b_b.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end b * E(end, m.write): [BT, BV]
-        b_dot_mv = tl.dot(b_product_mk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_mv = tl.dot(b_b_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
         b_dZ = b_dot_mv + scale * b_dot_mv_2
         # A dZ_m: [BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end k * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_product_wk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO P_t0w: [BT, BV]
         b_dot_wv_2 = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # dS_end ein_w + scale ein_w: [BT, BV]
@@ -500,19 +493,11 @@ def dplr_scan_bwd_kernel(
         # dv = (ein_w + factor_w) + ein_m' N_mw: [BT, BV]
         b_dv = b_sum_wv + b_dot_wv_3
         # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype)),
-            b_do,
-            input_precision=PRECISION,
-        )
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None] + scale * b_dot_kv
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         # A dZ_m a * E(m.read, start): [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans((b_a.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype)),
-            b_dr.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_kv_2 = tl.dot(tl.trans(b_a_start), b_dr.to(dtype), input_precision=PRECISION)
         tl.store(
             dr + row[:, None] * V + o_v[None, :],
             b_dr.to(dr.dtype.element_ty),
@@ -811,16 +796,13 @@ def dplr_output_fwd_kernel(
     z,
     Pt0w,
     v,
-    q,
+    q_start,
     h,
-    gk,
     o,
     scale,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_gk: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -834,7 +816,6 @@ def dplr_output_fwd_kernel(
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = Pt0m.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -843,7 +824,6 @@ def dplr_output_fwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
     b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
@@ -852,33 +832,20 @@ def dplr_output_fwd_kernel(
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
-    b_q = tl.load(
-        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_q_start = tl.load(
+        q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_h = tl.load(
         h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
-    b_gk = (
-        tl.load(
-            gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        ).to(tl.float32)
-        * LOG2_E
-    )
-    b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
-    b_gk_whole = tl.floor(b_gk * 256.0 + 0.5) * 0.00390625
-    b_Wk = tl.cumsum(b_gk_whole, 0)
-    b_Gk = tl.cumsum(b_gk - b_gk_whole, 0)
     # P_t0m Z_m: [BT, BV]
     b_P_Z = tl.dot(b_Pt0m, b_z, input_precision=PRECISION)
     # P_t0w v: [BT, BV]
     b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
     # q * E(t0.read, start) S_0: [BT, BV]
-    b_dot_t0v = tl.dot(
-        (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype), b_h, input_precision=PRECISION
-    )
+    b_dot_t0v = tl.dot(b_q_start, b_h, input_precision=PRECISION)
     # O_t0 = (ein_t0 + ein_t0) + ein_t0 S_0: [BT, BV]
     b_O = b_P_Z + b_P_v + b_dot_t0v
     tl.store(
@@ -930,6 +897,37 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    config = tiles("dplr", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    dplr_decay_fwd_kernel[(NK * NT * B * H,)](
+        a,
+        q,
+        b,
+        k,
+        gk,
+        a_start,
+        q_start,
+        decay,
+        b_end,
+        k_end,
+        T,
+        H=H,
+        H_a=a.shape[2],
+        H_b=b.shape[2],
+        H_k=k.shape[2],
+        H_q=q.shape[2],
+        H_gk=gk.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, v.device):
         config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
@@ -937,11 +935,11 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Nmw,
             v,
-            a,
+            a_start,
             A,
-            b,
-            k,
-            gk,
+            b_end,
+            decay,
+            k_end,
             z,
             h0,
             ht,
@@ -949,10 +947,6 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             T,
             H=H,
             H_v=v.shape[2],
-            H_a=a.shape[2],
-            H_b=b.shape[2],
-            H_k=k.shape[2],
-            H_gk=gk.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -969,16 +963,13 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             z,
             Pt0w,
             v,
-            q,
+            q_start,
             h,
-            gk,
             o,
             scale,
             T,
             H=H,
             H_v=v.shape[2],
-            H_q=q.shape[2],
-            H_gk=gk.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -994,14 +985,14 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         dplr_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Nmw,
             v,
-            a,
+            a_start,
             A,
             Pt0m,
             Pt0w,
-            q,
-            b,
-            k,
-            gk,
+            q_start,
+            b_end,
+            decay,
+            k_end,
             o,
             h0,
             ht,
@@ -1009,11 +1000,6 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             T,
             H=H,
             H_v=v.shape[2],
-            H_a=a.shape[2],
-            H_b=b.shape[2],
-            H_k=k.shape[2],
-            H_q=q.shape[2],
-            H_gk=gk.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -1052,17 +1038,48 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("dplr", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    dplr_decay_fwd_kernel[(NK * NT * B * H,)](
+        a,
+        q,
+        b,
+        k,
+        gk,
+        a_start,
+        q_start,
+        decay,
+        b_end,
+        k_end,
+        T,
+        H=H,
+        H_a=a.shape[2],
+        H_b=b.shape[2],
+        H_k=k.shape[2],
+        H_q=q.shape[2],
+        H_gk=gk.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
         Nmw,
         v,
-        a,
+        a_start,
         A,
-        b,
-        k,
-        gk,
+        b_end,
+        decay,
+        k_end,
         z,
         h0,
         ht,
@@ -1070,10 +1087,6 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         T,
         H=H,
         H_v=v.shape[2],
-        H_a=a.shape[2],
-        H_b=b.shape[2],
-        H_k=k.shape[2],
-        H_gk=gk.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -1088,16 +1101,16 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     dplr_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        b,
+        b_end,
         Pt0m,
         do,
         A,
-        k,
+        k_end,
         Pt0w,
         Nmw,
-        q,
-        a,
-        gk,
+        q_start,
+        decay,
+        a_start,
         dr,
         dv,
         dht,
@@ -1106,11 +1119,6 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         scale,
         T,
         H=H,
-        H_a=a.shape[2],
-        H_b=b.shape[2],
-        H_k=k.shape[2],
-        H_q=q.shape[2],
-        H_gk=gk.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

@@ -67,12 +67,82 @@ def gla_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
-def gla_scan_fwd_kernel(
-    Pt0w,
-    v,
+def gla_decay_fwd_kernel(
     q,
     k,
     g,
+    q_start,
+    decay,
+    k_end,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_q = tl.load(
+        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_k = tl.load(
+        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    b_g = (
+        tl.load(
+            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_g = tl.where(b_g < -256.0, -256.0, b_g)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+    b_Wk = tl.cumsum(b_g_whole, 0)
+    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+    b_Wk_end = tl.sum(b_g_whole, 0)
+    b_Gk_end = tl.sum(b_g - b_g_whole, 0)
+    # E(t0.read, start): [BT, BK]
+    b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # E(end, w.write): [BT, BK]
+    b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gla_scan_fwd_kernel(
+    Pt0w,
+    v,
+    q_start,
+    decay,
+    k_end,
     o,
     h0,
     ht,
@@ -80,9 +150,6 @@ def gla_scan_fwd_kernel(
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_k: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -110,51 +177,29 @@ def gla_scan_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(
-            (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
         b_O = b_P_v + b_dot_t0v
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
@@ -170,17 +215,15 @@ def gla_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gla_states_fwd_kernel(
-    k,
+    decay,
+    k_end,
     v,
-    g,
     h0,
     ht,
     h,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_k: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -192,7 +235,7 @@ def gla_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -207,27 +250,16 @@ def gla_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        i_n = i_bh.to(tl.int64) * NT + i_t
+        row = (i_b * T + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -235,13 +267,9 @@ def gla_states_fwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
         )
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -252,11 +280,11 @@ def gla_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gla_scan_bwd_kernel(
-    k,
+    k_end,
     Pt0w,
     do,
-    q,
-    g,
+    decay,
+    q_start,
     dv,
     dht,
     dh0,
@@ -264,9 +292,6 @@ def gla_scan_bwd_kernel(
     scale,
     T,
     H: tl.constexpr,
-    H_q: tl.constexpr,
-    H_k: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -278,7 +303,7 @@ def gla_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -293,45 +318,27 @@ def gla_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end k * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_product_wk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO P_t0w: [BT, BV]
         b_dot_wv_2 = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # scale dO P_t0w: [BT, BV]
@@ -339,13 +346,9 @@ def gla_scan_bwd_kernel(
         # dv = dS_end ein_w + scale ein_w: [BT, BV]
         b_dv = b_dot_wv + b_scaled_wv
         # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None]
+        b_product_kv = b_dh * b_decay[:, None]
         # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype)),
-            b_do,
-            input_precision=PRECISION,
-        )
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         # scale dO ein_t0: [BK, BV]
         b_scaled_kv = scale * b_dot_kv
         tl.store(
@@ -515,16 +518,13 @@ def gla_gradient_bwd_kernel(
 def gla_output_fwd_kernel(
     Pt0w,
     v,
-    q,
+    q_start,
     h,
-    g,
     o,
     scale,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -538,7 +538,6 @@ def gla_output_fwd_kernel(
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -547,38 +546,24 @@ def gla_output_fwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
-    b_q = tl.load(
-        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_q_start = tl.load(
+        q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_h = tl.load(
         h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-    b_g = (
-        tl.load(
-            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        ).to(tl.float32)
-        * LOG2_E
-    )
-    b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-    b_Wk = tl.cumsum(b_g_whole, 0)
-    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0w v: [BT, BV]
     b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
     # q * E(t0.read, start) S_0: [BT, BV]
-    b_dot_t0v = tl.dot(
-        (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype), b_h, input_precision=PRECISION
-    )
+    b_dot_t0v = tl.dot(b_q_start, b_h, input_precision=PRECISION)
     # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
     b_O = b_P_v + b_dot_t0v
     tl.store(
@@ -618,21 +603,42 @@ def forward(v, q, k, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    gla_decay_fwd_kernel[(NK * NT * B * H,)](
+        q,
+        k,
+        g,
+        q_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_q=q.shape[2],
+        H_k=k.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, v.device):
         config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            k,
+            decay,
+            k_end,
             v,
-            g,
             h0,
             ht,
             h,
             T,
             H=H,
             H_v=v.shape[2],
-            H_k=k.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -647,16 +653,13 @@ def forward(v, q, k, g, state, scale, chunk_size):
         gla_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
             v,
-            q,
+            q_start,
             h,
-            g,
             o,
             scale,
             T,
             H=H,
             H_v=v.shape[2],
-            H_q=q.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -672,9 +675,9 @@ def forward(v, q, k, g, state, scale, chunk_size):
         gla_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
             v,
-            q,
-            k,
-            g,
+            q_start,
+            decay,
+            k_end,
             o,
             h0,
             ht,
@@ -682,9 +685,6 @@ def forward(v, q, k, g, state, scale, chunk_size):
             T,
             H=H,
             H_v=v.shape[2],
-            H_q=q.shape[2],
-            H_k=k.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -718,20 +718,41 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    gla_decay_fwd_kernel[(NK * NT * B * H,)](
+        q,
+        k,
+        g,
+        q_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_q=q.shape[2],
+        H_k=k.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        decay,
+        k_end,
         v,
-        g,
         h0,
         ht,
         h,
         T,
         H=H,
         H_v=v.shape[2],
-        H_k=k.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -745,11 +766,11 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gla_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        k_end,
         Pt0w,
         do,
-        q,
-        g,
+        decay,
+        q_start,
         dv,
         dht,
         dh0,
@@ -757,9 +778,6 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         scale,
         T,
         H=H,
-        H_q=q.shape[2],
-        H_k=k.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

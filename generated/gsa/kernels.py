@@ -13,10 +13,68 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit(do_not_specialize=["T"])
+def gsa_Sk_decay_fwd_kernel(
+    s,
+    g,
+    decay,
+    s_end,
+    T,
+    H: tl.constexpr,
+    H_s: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_s = tl.load(
+        s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    b_g = (
+        tl.load(
+            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_g = tl.where(b_g < -256.0, -256.0, b_g)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+    b_Wk_end = tl.sum(b_g_whole, 0)
+    b_Gk_end = tl.sum(b_g - b_g_whole, 0)
+    b_Wk = tl.cumsum(b_g_whole, 0)
+    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+    # E(end, w.write): [BT, BK]
+    b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        s_end + row[:, None] * K + o_k[None, :],
+        (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
 def gsa_Sk_scan_fwd_kernel(
     q,
     k,
     s,
+    decay,
+    s_end,
     g,
     o,
     h0,
@@ -58,6 +116,7 @@ def gsa_Sk_scan_fwd_kernel(
         row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
         row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
+        i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -67,6 +126,10 @@ def gsa_Sk_scan_fwd_kernel(
         )
         b_s = tl.load(
             s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = (
@@ -79,8 +142,6 @@ def gsa_Sk_scan_fwd_kernel(
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         # q S_0: [BT, BK]
         b_q_h = tl.dot(b_q, tl.trans(b_h.to(dtype)), input_precision=PRECISION)
         # P_t0w = q k: [BT, BT]
@@ -92,13 +153,9 @@ def gsa_Sk_scan_fwd_kernel(
         # O_t0 = E(t0.read, start) * ein_t0 + <P_t0w, s>_E: [BT, BK]
         b_O = tl.exp2(b_Wk + b_Gk) * b_q_h + b_rows_t0k
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) k: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_k, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * K + o_k[None, :],
             (scale * b_O).to(o.dtype.element_ty),
@@ -114,17 +171,15 @@ def gsa_Sk_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sk_states_fwd_kernel(
-    s,
+    decay,
+    s_end,
     k,
-    g,
     h0,
     ht,
     h,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
-    H_s: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -136,7 +191,7 @@ def gsa_Sk_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = s.dtype.element_ty
+    dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -151,27 +206,16 @@ def gsa_Sk_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
         row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        b_s = tl.load(
-            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        i_n = i_bh.to(tl.int64) * NT + i_t
+        row = (i_b * T + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_k = tl.load(
             k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -179,13 +223,9 @@ def gsa_Sk_states_fwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
         )
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) k: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_k, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -196,9 +236,11 @@ def gsa_Sk_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sk_scan_bwd_kernel(
-    s,
+    s_end,
     do,
+    s,
     q,
+    decay,
     g,
     dk,
     dht,
@@ -221,7 +263,7 @@ def gsa_Sk_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = s.dtype.element_ty
+    dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -239,16 +281,21 @@ def gsa_Sk_scan_bwd_kernel(
         m_t = o_t < T
         row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
         row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+        i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_s = tl.load(
-            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_do = tl.load(
             do + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        b_s = tl.load(
+            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
         b_q = tl.load(
             q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
         b_g = (
             tl.load(
@@ -258,8 +305,6 @@ def gsa_Sk_scan_bwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
@@ -268,12 +313,8 @@ def gsa_Sk_scan_bwd_kernel(
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end s * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_product_wk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_wv = tl.dot(b_s_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO_t0 = scale dO: [BT, BK]
         b_dO = scale * b_do.to(tl.float32)
         # dP_t0w = <dO_t0, s>_E: [BT, BT]
@@ -283,7 +324,7 @@ def gsa_Sk_scan_bwd_kernel(
         # dk = dS_end ein_w + dP_t0w q: [BT, BV]
         b_dk = b_dot_wv + b_dP_q
         # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None]
+        b_product_kv = b_dh * b_decay[:, None]
         # dO_t0 * E(t0.read, start) q: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_dO * tl.exp2(b_Wk + b_Gk)).to(dtype)), b_q, input_precision=PRECISION
@@ -544,21 +585,38 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     NT = triton.cdiv(T, chunk_size)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
+    config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    gsa_Sk_decay_fwd_kernel[(NK * NT * B * H,)](
+        s,
+        g,
+        decay,
+        s_end,
+        T,
+        H=H,
+        H_s=s.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, k.device):
         config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            s,
+            decay,
+            s_end,
             k,
-            g,
             h0,
             ht,
             h,
             T,
             H=H,
             H_k=k.shape[2],
-            H_s=s.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -600,6 +658,8 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
             q,
             k,
             s,
+            decay,
+            s_end,
             g,
             o,
             h0,
@@ -637,20 +697,37 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    gsa_Sk_decay_fwd_kernel[(NK * NT * B * H,)](
+        s,
+        g,
+        decay,
+        s_end,
+        T,
+        H=H,
+        H_s=s.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        s,
+        decay,
+        s_end,
         k,
-        g,
         h0,
         ht,
         h,
         T,
         H=H,
         H_k=k.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -664,9 +741,11 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     dk = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        s,
+        s_end,
         do,
+        s,
         q,
+        decay,
         g,
         dk,
         dht,
@@ -779,21 +858,88 @@ def gsa_Sv_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
-def gsa_Sv_scan_fwd_kernel(
-    Pt0w,
-    v,
+def gsa_Sv_decay_fwd_kernel(
     q,
     s,
     g,
+    q_start,
+    decay,
+    s_end,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    H_s: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_q = tl.load(
+        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_s = tl.load(
+        s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    b_g = (
+        tl.load(
+            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_g = tl.where(b_g < -256.0, -256.0, b_g)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+    b_Wk = tl.cumsum(b_g_whole, 0)
+    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+    b_Wk_end = tl.sum(b_g_whole, 0)
+    b_Gk_end = tl.sum(b_g - b_g_whole, 0)
+    # E(t0.read, start): [BT, BK]
+    b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # E(end, w.write): [BT, BK]
+    b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        s_end + row[:, None] * K + o_k[None, :],
+        (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gsa_Sv_scan_fwd_kernel(
+    Pt0w,
+    v,
+    q_start,
+    decay,
+    s_end,
     o,
     h0,
     ht,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_s: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -821,51 +967,29 @@ def gsa_Sv_scan_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_s = tl.load(
-            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(
-            (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
         b_o = b_P_v + b_dot_t0v
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             b_o.to(o.dtype.element_ty),
@@ -881,17 +1005,15 @@ def gsa_Sv_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sv_states_fwd_kernel(
-    s,
+    decay,
+    s_end,
     v,
-    g,
     h0,
     ht,
     h,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_s: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -903,7 +1025,7 @@ def gsa_Sv_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = s.dtype.element_ty
+    dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -918,27 +1040,16 @@ def gsa_Sv_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        b_s = tl.load(
-            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        i_n = i_bh.to(tl.int64) * NT + i_t
+        row = (i_b * T + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -946,13 +1057,9 @@ def gsa_Sv_states_fwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
         )
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -963,20 +1070,17 @@ def gsa_Sv_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sv_scan_bwd_kernel(
-    s,
+    s_end,
     Pt0w,
     do,
-    q,
-    g,
+    decay,
+    q_start,
     dv,
     dht,
     dh0,
     dh,
     T,
     H: tl.constexpr,
-    H_q: tl.constexpr,
-    H_s: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -988,7 +1092,7 @@ def gsa_Sv_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = s.dtype.element_ty
+    dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -1003,57 +1107,35 @@ def gsa_Sv_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_s = tl.load(
-            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # s * E(end, w.write): [BT, BK]
-        b_product_wk = b_s.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end s * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_product_wk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_wv = tl.dot(b_s_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO_t0 P_t0w: [BT, BV]
         b_dO_P = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # dv = dS_end ein_w + dO_t0 P_t0w: [BT, BV]
         b_dv = b_dot_wv + b_dO_P
         # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None]
+        b_product_kv = b_dh * b_decay[:, None]
         # dO_t0 q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype)),
-            b_do,
-            input_precision=PRECISION,
-        )
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
@@ -1214,15 +1296,12 @@ def gsa_Sv_gradient_bwd_kernel(
 def gsa_Sv_output_fwd_kernel(
     Pt0w,
     v,
-    q,
+    q_start,
     h,
-    g,
     o,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -1236,7 +1315,6 @@ def gsa_Sv_output_fwd_kernel(
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -1245,38 +1323,24 @@ def gsa_Sv_output_fwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
-    b_q = tl.load(
-        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_q_start = tl.load(
+        q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_h = tl.load(
         h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-    b_g = (
-        tl.load(
-            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        ).to(tl.float32)
-        * LOG2_E
-    )
-    b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-    b_Wk = tl.cumsum(b_g_whole, 0)
-    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0w v: [BT, BV]
     b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
     # q * E(t0.read, start) S_0: [BT, BV]
-    b_dot_t0v = tl.dot(
-        (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype), b_h, input_precision=PRECISION
-    )
+    b_dot_t0v = tl.dot(b_q_start, b_h, input_precision=PRECISION)
     # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
     b_o = b_P_v + b_dot_t0v
     tl.store(
@@ -1316,21 +1380,42 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    gsa_Sv_decay_fwd_kernel[(NK * NT * B * H,)](
+        q,
+        s,
+        g,
+        q_start,
+        decay,
+        s_end,
+        T,
+        H=H,
+        H_q=q.shape[2],
+        H_s=s.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, v.device):
         config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            s,
+            decay,
+            s_end,
             v,
-            g,
             h0,
             ht,
             h,
             T,
             H=H,
             H_v=v.shape[2],
-            H_s=s.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -1345,15 +1430,12 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         gsa_Sv_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
             v,
-            q,
+            q_start,
             h,
-            g,
             o,
             T,
             H=H,
             H_v=v.shape[2],
-            H_q=q.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -1369,18 +1451,15 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
             v,
-            q,
-            s,
-            g,
+            q_start,
+            decay,
+            s_end,
             o,
             h0,
             ht,
             T,
             H=H,
             H_v=v.shape[2],
-            H_q=q.shape[2],
-            H_s=s.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -1414,20 +1493,41 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    gsa_Sv_decay_fwd_kernel[(NK * NT * B * H,)](
+        q,
+        s,
+        g,
+        q_start,
+        decay,
+        s_end,
+        T,
+        H=H,
+        H_q=q.shape[2],
+        H_s=s.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        s,
+        decay,
+        s_end,
         v,
-        g,
         h0,
         ht,
         h,
         T,
         H=H,
         H_v=v.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -1441,20 +1541,17 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        s,
+        s_end,
         Pt0w,
         do,
-        q,
-        g,
+        decay,
+        q_start,
         dv,
         dht,
         dh0,
         dh,
         T,
         H=H,
-        H_q=q.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

@@ -81,25 +81,101 @@ def kda_qk_l2norm_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
-def kda_qk_l2norm_scan_fwd_kernel(
+def kda_qk_l2norm_decay_fwd_kernel(
     k,
+    q,
+    g,
+    k_start,
+    q_start,
+    decay,
+    k_end,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_k = tl.load(
+        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_q = tl.load(
+        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    b_g = (
+        tl.load(
+            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_g = tl.where(b_g < -256.0, -256.0, b_g)
+    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+    b_Wk = tl.cumsum(b_g_whole, 0)
+    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+    b_Wk_end = tl.sum(b_g_whole, 0)
+    b_Gk_end = tl.sum(b_g - b_g_whole, 0)
+    # E(m.read, start): [BT, BK]
+    b_decay_mk = tl.exp2(b_Wk + b_Gk)
+    # E(t0.read, start): [BT, BK]
+    b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # E(end, m.write): [BT, BK]
+    b_decay_mk_2 = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        k_start + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_mk).to(k_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_mk_2).to(k_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def kda_qk_l2norm_scan_fwd_kernel(
+    k_start,
     A,
     beta,
     v,
     Pt0m,
-    q,
-    g,
+    q_start,
+    decay,
+    k_end,
     o,
     h0,
     ht,
     scale,
     T,
     H: tl.constexpr,
-    H_k: tl.constexpr,
     H_v: tl.constexpr,
     H_beta: tl.constexpr,
-    H_q: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -111,7 +187,7 @@ def kda_qk_l2norm_scan_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_start.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -126,14 +202,12 @@ def kda_qk_l2norm_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
@@ -141,28 +215,15 @@ def kda_qk_l2norm_scan_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         # k * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(
-            (b_k.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(
             b_A,
@@ -172,23 +233,13 @@ def kda_qk_l2norm_scan_fwd_kernel(
         # P_t0m Z_m: [BT, BV]
         b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
         # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(
-            (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0m Z_m + ein_t0 S_0: [BT, BV]
         b_O = b_P_Z + b_dot_t0v
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, m.write): [BT, BK]
-        b_product_mk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_product_mk.to(dtype)), b_Z.to(dtype), input_precision=PRECISION
-        )
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_Z.to(dtype), input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
@@ -204,21 +255,20 @@ def kda_qk_l2norm_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def kda_qk_l2norm_states_fwd_kernel(
-    k,
+    k_start,
     beta,
     v,
     A,
-    g,
+    decay,
+    k_end,
     z,
     h0,
     ht,
     h,
     T,
     H: tl.constexpr,
-    H_k: tl.constexpr,
     H_v: tl.constexpr,
     H_beta: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -230,7 +280,7 @@ def kda_qk_l2norm_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_start.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -245,32 +295,22 @@ def kda_qk_l2norm_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -278,25 +318,15 @@ def kda_qk_l2norm_states_fwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
         )
         # k * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(
-            (b_k.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
         # beta * v + beta * scale_m: [BT, BV]
         b_sum_mv = b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, m.write): [BT, BK]
-        b_product_mk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_product_mk.to(dtype)), b_z.to(dtype), input_precision=PRECISION
-        )
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_z.to(dtype), input_precision=PRECISION)
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
@@ -312,13 +342,14 @@ def kda_qk_l2norm_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def kda_qk_l2norm_scan_bwd_kernel(
-    k,
+    k_end,
     Pt0m,
     do,
     A,
     beta,
-    q,
-    g,
+    q_start,
+    decay,
+    k_start,
     dr,
     dv,
     dht,
@@ -327,10 +358,7 @@ def kda_qk_l2norm_scan_bwd_kernel(
     scale,
     T,
     H: tl.constexpr,
-    H_k: tl.constexpr,
     H_beta: tl.constexpr,
-    H_q: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -342,7 +370,7 @@ def kda_qk_l2norm_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -357,13 +385,11 @@ def kda_qk_l2norm_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_do = tl.load(
@@ -371,34 +397,21 @@ def kda_qk_l2norm_scan_bwd_kernel(
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-        b_g = (
-            tl.load(
-                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_g_whole, 0)
-        b_Gk_end = tl.sum(b_g - b_g_whole, 0)
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # k * E(end, m.write): [BT, BK]
-        b_product_mk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end k * E(end, m.write): [BT, BV]
-        b_dot_mv = tl.dot(b_product_mk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_mv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
@@ -408,19 +421,11 @@ def kda_qk_l2norm_scan_bwd_kernel(
         # dv = A dZ_m * beta: [BT, BV]
         b_dv = b_dr * b_beta[:, None]
         # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype)),
-            b_do,
-            input_precision=PRECISION,
-        )
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None] + scale * b_dot_kv
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         # dv k * E(m.read, start): [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans((b_k.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype)),
-            b_dv.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_start), b_dv.to(dtype), input_precision=PRECISION)
         # -dv ein_m: [BK, BV]
         b_scaled_kv = -b_dot_kv_2
         tl.store(
@@ -657,15 +662,12 @@ def kda_qk_l2norm_gradient_bwd_kernel(
 def kda_qk_l2norm_output_fwd_kernel(
     Pt0m,
     z,
-    q,
+    q_start,
     h,
-    g,
     o,
     scale,
     T,
     H: tl.constexpr,
-    H_q: tl.constexpr,
-    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -679,7 +681,6 @@ def kda_qk_l2norm_output_fwd_kernel(
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = Pt0m.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -687,36 +688,22 @@ def kda_qk_l2norm_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
     b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_z = tl.load(z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0)
-    b_q = tl.load(
-        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_q_start = tl.load(
+        q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_h = tl.load(
         h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
-    b_g = (
-        tl.load(
-            g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        ).to(tl.float32)
-        * LOG2_E
-    )
-    b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-    b_Wk = tl.cumsum(b_g_whole, 0)
-    b_Gk = tl.cumsum(b_g - b_g_whole, 0)
     # P_t0m Z_m: [BT, BV]
     b_P_Z = tl.dot(b_Pt0m, b_z, input_precision=PRECISION)
     # q * E(t0.read, start) S_0: [BT, BV]
-    b_dot_t0v = tl.dot(
-        (b_q.to(tl.float32) * tl.exp2(b_Wk + b_Gk)).to(dtype), b_h, input_precision=PRECISION
-    )
+    b_dot_t0v = tl.dot(b_q_start, b_h, input_precision=PRECISION)
     # O_t0 = P_t0m Z_m + ein_t0 S_0: [BT, BV]
     b_O = b_P_Z + b_dot_t0v
     tl.store(
@@ -761,26 +748,50 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    kda_qk_l2norm_decay_fwd_kernel[(NK * NT * B * H,)](
+        k,
+        q,
+        g,
+        k_start,
+        q_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_k=k.shape[2],
+        H_q=q.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, k.device):
         config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
         kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            k,
+            k_start,
             beta,
             v,
             A,
-            g,
+            decay,
+            k_end,
             z,
             h0,
             ht,
             h,
             T,
             H=H,
-            H_k=k.shape[2],
             H_v=v.shape[2],
             H_beta=beta.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -795,15 +806,12 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         kda_qk_l2norm_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0m,
             z,
-            q,
+            q_start,
             h,
-            g,
             o,
             scale,
             T,
             H=H,
-            H_q=q.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -817,24 +825,22 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         config = tiles("kda_qk_l2norm", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         kda_qk_l2norm_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            k,
+            k_start,
             A,
             beta,
             v,
             Pt0m,
-            q,
-            g,
+            q_start,
+            decay,
+            k_end,
             o,
             h0,
             ht,
             scale,
             T,
             H=H,
-            H_k=k.shape[2],
             H_v=v.shape[2],
             H_beta=beta.shape[2],
-            H_q=q.shape[2],
-            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -870,25 +876,49 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+    kda_qk_l2norm_decay_fwd_kernel[(NK * NT * B * H,)](
+        k,
+        q,
+        g,
+        k_start,
+        q_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_k=k.shape[2],
+        H_q=q.shape[2],
+        H_g=g.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        k_start,
         beta,
         v,
         A,
-        g,
+        decay,
+        k_end,
         z,
         h0,
         ht,
         h,
         T,
         H=H,
-        H_k=k.shape[2],
         H_v=v.shape[2],
         H_beta=beta.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -903,13 +933,14 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
     kda_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        k_end,
         Pt0m,
         do,
         A,
         beta,
-        q,
-        g,
+        q_start,
+        decay,
+        k_start,
         dr,
         dv,
         dht,
@@ -918,10 +949,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         scale,
         T,
         H=H,
-        H_k=k.shape[2],
         H_beta=beta.shape[2],
-        H_q=q.shape[2],
-        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

@@ -71,21 +71,90 @@ def rwkv6_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
-def rwkv6_scan_fwd_kernel(
-    Pt0w,
-    v,
+def rwkv6_decay_fwd_kernel(
     r,
     k,
     w,
+    r_start,
+    decay,
+    k_end,
+    T,
+    H: tl.constexpr,
+    H_r: tl.constexpr,
+    H_k: tl.constexpr,
+    H_w: tl.constexpr,
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Operands of every chunk decayed per channel to its start or end."""
+    NT = tl.cdiv(T, BT)
+    NK = tl.cdiv(K, BK)
+    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
+    i_t, i_bh = i_c % NT, i_c // NT
+    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_t = i_t * BT + o_i
+    m_t = o_t < T
+    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
+    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_bh.to(tl.int64) * NT + i_t
+    row = (i_b * T + o_t) * H + i_h
+    b_r = tl.load(
+        r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_k = tl.load(
+        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    b_w = (
+        tl.load(
+            w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        ).to(tl.float32)
+        * LOG2_E
+    )
+    b_w = tl.where(b_w < -256.0, -256.0, b_w)
+    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
+    b_Wk = tl.cumsum(b_w_whole, 0)
+    b_Gk = tl.cumsum(b_w - b_w_whole, 0)
+    b_Wk_at0 = b_Wk - b_w_whole
+    b_Gk_at0 = b_Gk - (b_w - b_w_whole)
+    b_Wk_end = tl.sum(b_w_whole, 0)
+    b_Gk_end = tl.sum(b_w - b_w_whole, 0)
+    # E(t0.read, start): [BT, BK]
+    b_decay_t0k = tl.exp2(b_Wk_at0 + b_Gk_at0)
+    # E(end, w.write): [BT, BK]
+    b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    tl.store(
+        r_start + row[:, None] * K + o_k[None, :],
+        (b_r.to(tl.float32) * b_decay_t0k).to(r_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def rwkv6_scan_fwd_kernel(
+    Pt0w,
+    v,
+    r_start,
+    decay,
+    k_end,
     o,
     h0,
     ht,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_r: tl.constexpr,
-    H_k: tl.constexpr,
-    H_w: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -113,53 +182,29 @@ def rwkv6_scan_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_r = tl.load(
-            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_r_start = tl.load(
+            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
-        b_w = (
-            tl.load(
-                w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_w_whole, 0)
-        b_Gk = tl.cumsum(b_w - b_w_whole, 0)
-        b_Wk_at0 = b_Wk - b_w_whole
-        b_Gk_at0 = b_Gk - (b_w - b_w_whole)
-        b_Wk_end = tl.sum(b_w_whole, 0)
-        b_Gk_end = tl.sum(b_w - b_w_whole, 0)
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # r * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(
-            (b_r.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype),
-            b_h.to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_t0v = tl.dot(b_r_start, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
         b_o = b_P_v + b_dot_t0v
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             b_o.to(o.dtype.element_ty),
@@ -175,17 +220,15 @@ def rwkv6_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def rwkv6_states_fwd_kernel(
-    k,
+    decay,
+    k_end,
     v,
-    w,
     h0,
     ht,
     h,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_k: tl.constexpr,
-    H_w: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -197,7 +240,7 @@ def rwkv6_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -212,27 +255,16 @@ def rwkv6_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        i_n = i_bh.to(tl.int64) * NT + i_t
+        row = (i_b * T + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
-        b_w = (
-            tl.load(
-                w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_w_whole, 0)
-        b_Gk_end = tl.sum(b_w - b_w_whole, 0)
-        b_Wk = tl.cumsum(b_w_whole, 0)
-        b_Gk = tl.cumsum(b_w - b_w_whole, 0)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -240,13 +272,9 @@ def rwkv6_states_fwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
         )
         # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_Wk_end + b_Gk_end)[:, None] * b_h
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
+        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_product_wk.to(dtype)), b_v, input_precision=PRECISION)
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -257,20 +285,17 @@ def rwkv6_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def rwkv6_scan_bwd_kernel(
-    k,
+    k_end,
     Pt0w,
     do,
-    r,
-    w,
+    decay,
+    r_start,
     dv,
     dht,
     dh0,
     dh,
     T,
     H: tl.constexpr,
-    H_r: tl.constexpr,
-    H_k: tl.constexpr,
-    H_w: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -282,7 +307,7 @@ def rwkv6_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -297,59 +322,35 @@ def rwkv6_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
         i_n = i_bh.to(tl.int64) * NT + i_t
         row = (i_b * T + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_r = tl.load(
-            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_r_start = tl.load(
+            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
-        b_w = (
-            tl.load(
-                w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-            ).to(tl.float32)
-            * LOG2_E
-        )
-        b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-        b_Wk_end = tl.sum(b_w_whole, 0)
-        b_Gk_end = tl.sum(b_w - b_w_whole, 0)
-        b_Wk = tl.cumsum(b_w_whole, 0)
-        b_Gk = tl.cumsum(b_w - b_w_whole, 0)
-        b_Wk_at0 = b_Wk - b_w_whole
-        b_Gk_at0 = b_Gk - (b_w - b_w_whole)
         p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # k * E(end, w.write): [BT, BK]
-        b_product_wk = b_k.to(tl.float32) * tl.exp2(
-            (b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk)
-        )
         # dS_end k * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_product_wk.to(dtype), b_dh.to(dtype), input_precision=PRECISION)
+        b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
         # dO_t0 P_t0w: [BT, BV]
         b_dO_P = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # dv = dS_end ein_w + dO_t0 P_t0w: [BT, BV]
         b_dv = b_dot_wv + b_dO_P
         # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_Wk_end + b_Gk_end)[:, None]
+        b_product_kv = b_dh * b_decay[:, None]
         # dO_t0 r * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_r.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype)),
-            b_do,
-            input_precision=PRECISION,
-        )
+        b_dot_kv = tl.dot(tl.trans(b_r_start), b_do, input_precision=PRECISION)
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
@@ -520,15 +521,12 @@ def rwkv6_gradient_bwd_kernel(
 def rwkv6_output_fwd_kernel(
     Pt0w,
     v,
-    r,
+    r_start,
     h,
-    w,
     o,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
-    H_r: tl.constexpr,
-    H_w: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -542,7 +540,6 @@ def rwkv6_output_fwd_kernel(
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
     i_t, i_bh = i_c % NT, i_c // NT
     i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
-    dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -551,42 +548,24 @@ def rwkv6_output_fwd_kernel(
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
     i_n = i_bh.to(tl.int64) * NT + i_t
     row = (i_b * T + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
-    b_r = tl.load(
-        r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    b_r_start = tl.load(
+        r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_h = tl.load(
         h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
-    b_w = (
-        tl.load(
-            w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        ).to(tl.float32)
-        * LOG2_E
-    )
-    b_w = tl.where(b_w < -256.0, -256.0, b_w)
-    b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-    b_Wk = tl.cumsum(b_w_whole, 0)
-    b_Gk = tl.cumsum(b_w - b_w_whole, 0)
-    b_Wk_at0 = b_Wk - b_w_whole
-    b_Gk_at0 = b_Gk - (b_w - b_w_whole)
     # P_t0w v: [BT, BV]
     b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
     # r * E(t0.read, start) S_0: [BT, BV]
-    b_dot_t0v = tl.dot(
-        (b_r.to(tl.float32) * tl.exp2(b_Wk_at0 + b_Gk_at0)).to(dtype),
-        b_h,
-        input_precision=PRECISION,
-    )
+    b_dot_t0v = tl.dot(b_r_start, b_h, input_precision=PRECISION)
     # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
     b_o = b_P_v + b_dot_t0v
     tl.store(
@@ -626,21 +605,42 @@ def forward(v, r, k, w, state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    rwkv6_decay_fwd_kernel[(NK * NT * B * H,)](
+        r,
+        k,
+        w,
+        r_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_r=r.shape[2],
+        H_k=k.shape[2],
+        H_w=w.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     if splits(B * H, NT, v.device):
         config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
         rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-            k,
+            decay,
+            k_end,
             v,
-            w,
             h0,
             ht,
             h,
             T,
             H=H,
             H_v=v.shape[2],
-            H_k=k.shape[2],
-            H_w=w.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -655,15 +655,12 @@ def forward(v, r, k, w, state, chunk_size):
         rwkv6_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
             Pt0w,
             v,
-            r,
+            r_start,
             h,
-            w,
             o,
             T,
             H=H,
             H_v=v.shape[2],
-            H_r=r.shape[2],
-            H_w=w.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -679,18 +676,15 @@ def forward(v, r, k, w, state, chunk_size):
         rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
             Pt0w,
             v,
-            r,
-            k,
-            w,
+            r_start,
+            decay,
+            k_end,
             o,
             h0,
             ht,
             T,
             H=H,
             H_v=v.shape[2],
-            H_r=r.shape[2],
-            H_k=k.shape[2],
-            H_w=w.shape[2],
             K=K,
             V=V,
             BT=chunk_size,
@@ -724,20 +718,41 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    rwkv6_decay_fwd_kernel[(NK * NT * B * H,)](
+        r,
+        k,
+        w,
+        r_start,
+        decay,
+        k_end,
+        T,
+        H=H,
+        H_r=r.shape[2],
+        H_k=k.shape[2],
+        H_w=w.shape[2],
+        K=K,
+        BT=chunk_size,
+        BK=config["BK"],
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        decay,
+        k_end,
         v,
-        w,
         h0,
         ht,
         h,
         T,
         H=H,
         H_v=v.shape[2],
-        H_k=k.shape[2],
-        H_w=w.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
@@ -751,20 +766,17 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
     rwkv6_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
-        k,
+        k_end,
         Pt0w,
         do,
-        r,
-        w,
+        decay,
+        r_start,
         dv,
         dht,
         dh0,
         dh,
         T,
         H=H,
-        H_r=r.shape[2],
-        H_k=k.shape[2],
-        H_w=w.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

@@ -189,7 +189,8 @@ class Body:
     def raw(self, tile: Tile) -> bool:
         """Whether a tile is as loaded, in the operands' dtype."""
         tile = strip(tile)
-        return tile.id in self._given or (tile.op in ("load", "cotangent") and len(tile.axes) == 2)
+        stored = tile.id in self._given or tile.op in ("load", "cotangent")
+        return stored and len(tile.axes) == 2
 
     def float_value(self, tile: Tile, level: int = 0) -> str:
         """A tile for float32 arithmetic."""

@@ -247,9 +247,11 @@ class _Printer:
             if name.startswith("do") and name not in own and axes[0].startswith("t"):
                 needed[self._row_name(axes[0])] = rows.row(axes[0], "H")
         squares = [
-            s for s in (*self.kernel.given, *self.kernel.outputs) if s.kind in ("square", "states")
+            s
+            for s in (*self.kernel.given, *self.kernel.outputs)
+            if s.kind in ("square", "states", "border")
         ]
-        if (squares and not self.kernel.carry) or any(s.kind == "square" for s in squares):
+        if (squares and not self.kernel.carry) or any(s.kind != "states" for s in squares):
             lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
         return lines + [f"{name} = {text}" for name, text in needed.items()]
 
@@ -278,6 +280,8 @@ class _Printer:
             high = r if r.isidentifier() else f"({r})"
             offset = f"i_n * ({high} * {wide}) + {names[0]}[:, None] * {wide} + {names[1]}[None, :]"
             return f"{stored.name} + {offset}", None
+        if stored.kind == "border":
+            return f"{stored.name} + i_n * K + o_k", rows.masks(tile.axes)
         size, offset = self._state_text()
         return f"{stored.name} + i_n * {size} + {offset}", rows.masks(tile.axes)
 
@@ -385,6 +389,7 @@ def _over_k(line: str, body: Body) -> bool:
 
 _DOCS = {
     ("prep", "fwd"): "State-free tiles of every chunk: decayed grams and the inverse of I - N.",
+    ("decay", "fwd"): "Operands of every chunk decayed per channel to its start or end.",
     ("scan", "fwd"): "Carries the state over the chunks and writes what is read of it.",
     ("states", "fwd"): "Carries the state over the chunks and keeps it before each of them.",
     ("scan", "bwd"): "Carries the cotangent of the state back over the chunks.",

@@ -30,10 +30,13 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
     backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
     split = print_kernel(program, schedule.split, op + suffix)
-    kernels = (*forward, *backward, split)
+    kernels = tuple({k.name: k for k in (*forward, *backward, split)}.values())
     launch = _Launch(schedule, op, suffix)
     texts = [k.text for k in kernels]
-    texts += [launch.forward(forward, [backward[0], split]), launch.backward(backward)]
+    texts += [
+        launch.forward(forward, [next(k for k in backward if k.kernel.role == "states"), split]),
+        launch.backward(backward),
+    ]
     return TritonFunctions(
         "\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels))
     )
@@ -132,6 +135,8 @@ class _Launch:
         if stored.kind == "square":
             r, c = (self._extent(a) for a in tile.axes)
             return self._empty(f"B * H * NT, {r}, {c}", True)
+        if stored.kind == "border":
+            return self._empty("B * H * NT, K", False)
         live = self.rows.live(tile.axes[0])
         shape = ["B", "T", "H", *([str(live)] if live > 1 else [])]
         shape += [SIZES[a] for a in tile.axes[1:]]

@@ -3,7 +3,9 @@
 Rules, none of which knows a recurrence:
 
 * Inverses and pairwise decayed grams are pinned to a state-free ``prep`` kernel; any other
-  state-free tile sinks into the kernels that use it and is computed again there.
+  state-free tile sinks into the kernels that use it and is computed again there. Operands
+  times a decay per key channel come from a ``decay`` kernel instead: two clocks of a whole
+  chunk would take every register of a scan.
 * A scan carries the state forward, or its cotangent backward. It may tile the value axis
   over programs only if nothing inside contracts it.
 * The backward keeps, per chunk, the carries of both scans and the rows that a solve made;
@@ -26,8 +28,8 @@ class Stored:
     """A tile in global memory.
 
     ``kind``: ``rows`` [B, T, H, (slots,) D]; ``square`` [B * H * NT, R, C], one a chunk;
-    ``states`` [B * H * NT, K, V], one a chunk; ``parts`` [NK, B, T, H, (slots)], rows that
-    every program over keys adds a part of.
+    ``states`` [B * H * NT, K, V] and ``border`` [B * H * NT, K], likewise; ``parts``
+    [NK, B, T, H, (slots)], rows that every program over keys adds a part of.
     """
 
     tile: Tile
@@ -49,7 +51,7 @@ class Carry:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One launch: role ``prep``, ``scan`` or ``gradient``, ``fwd`` or ``bwd``.
+    """One launch: role ``prep``, ``decay``, ``scan``, ``gradient``..., ``fwd`` or ``bwd``.
 
     ``tiled`` is the axis that programs share out, ``looped`` the contracted axis that the
     kernel's inner loop goes over in tiles; either may be None.
@@ -136,14 +138,16 @@ def _renamed(plan: Schedule, taken: set[str]) -> Schedule:
 
 def _cut(program: Program) -> Schedule:
     """Forward: prep and scan. Backward: both scans, then gradients."""
-    pinned = _pinned(program)
+    pinned, decayed = _pinned(program), _decayed(program)
     forward = [_prep(pinned)] if pinned else []
+    if decayed:
+        forward.append(_decay(decayed))
+    given = (*pinned, *decayed)
     reads = tuple(Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs))
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
-    forward.append(_scan("scan", "fwd", pinned, reads, carry))
-    return Schedule(
-        program, tuple(forward), _output(program, pinned, reads), tuple(_backward(program, pinned))
-    )
+    forward.append(_scan("scan", "fwd", given, reads, carry))
+    backward = [*([_decay(decayed)] if decayed else []), *_backward(program, pinned, decayed)]
+    return Schedule(program, tuple(forward), _output(program, given, reads), tuple(backward))
 
 
 def _output(program: Program, pinned: tuple[Stored, ...], reads: tuple[Stored, ...]) -> Kernel:
@@ -155,11 +159,13 @@ def _output(program: Program, pinned: tuple[Stored, ...], reads: tuple[Stored, .
     return _trimmed(Kernel("output", "fwd", given, reads, None, "v" if free else None, None))
 
 
-def _backward(program: Program, pinned: tuple[Stored, ...]) -> list[Kernel]:
+def _backward(
+    program: Program, pinned: tuple[Stored, ...], decayed: tuple[Stored, ...]
+) -> list[Kernel]:
     kept, d_rows = _solved_rows(program)
     states = Carry(program.carry, program.next_state, "h0", "ht", "h", False)
     reverse = Carry(program.d_state, program.d_carry, "dht", "dh0", "dh", True)
-    given = pinned
+    given = (*pinned, *decayed)
     direct = [s for s in _gradients(program) if _direct(program, s.tile, given + d_rows)]
     rest = tuple(s for s in _gradients(program) if s not in direct)
     both = (
@@ -167,8 +173,8 @@ def _backward(program: Program, pinned: tuple[Stored, ...]) -> list[Kernel]:
         Stored(program.d_state, "dh", "states"),
     )
     kernels = [
-        _scan("states", "fwd", pinned, kept, states),
-        _scan("scan", "bwd", pinned, (*d_rows, *direct), reverse),
+        _scan("states", "fwd", given, kept, states),
+        _scan("scan", "bwd", given, (*d_rows, *direct), reverse),
     ]
     if rest:
         tiles = (*kept, *d_rows, *both, *pinned)
@@ -194,6 +200,11 @@ def _gradient(program: Program, given: tuple[Stored, ...], outputs: tuple[Stored
 def _prep(pinned: tuple[Stored, ...]) -> Kernel:
     looped = "k" if _single_pass([s.tile for s in pinned], (), "k") else None
     return Kernel("prep", "fwd", (), pinned, None, None, looped)
+
+
+def _decay(decayed: tuple[Stored, ...]) -> Kernel:
+    """Chunk-parallel, keys shared out: the forward and the backward each run it."""
+    return Kernel("decay", "fwd", (), decayed, None, "k", None)
 
 
 def _scan(
@@ -259,6 +270,22 @@ def _pinned(program: Program) -> tuple[Stored, ...]:
 
     for root in (*program.outputs, program.next_state):
         visit(root)
+    return tuple(found.values())
+
+
+def _decayed(program: Program) -> tuple[Stored, ...]:
+    """Operands times a decay per channel to a border of the chunk, and the decay of all of it."""
+    found: dict[int, Stored] = {}
+    for tile in computed((*program.outputs, program.next_state), ()):
+        if tile.op == "decay" and tile.axes == ("k",):
+            found[tile.id] = Stored(tile, "decay", "border")
+        elif tile.op == "ein" and not contracted(tile) and "k" in tile.axes:
+            operand = next((strip(a) for a in tile.args if strip(a).op == "load"), None)
+            decay = next((a for a in tile.args if a.op == "decay" and "k" in a.axes), None)
+            if operand is not None and decay is not None:
+                side = "start" if decay.attr[1].border else "end"
+                name = f"{program.operand(operand).name}_{side}"
+                found[tile.id] = Stored(tile, name, "rows")
     return tuple(found.values())
 
 

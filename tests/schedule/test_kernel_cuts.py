@@ -136,6 +136,20 @@ def test_no_prep_kernel_without_an_inverse_or_a_decayed_gram():
     assert [s.tile.op for s in channel.forward[0].outputs] == ["contract"]
 
 
+def test_decayed_operands_come_from_a_kernel_of_their_own():
+    """Two clocks of a chunk, one value a channel, would take every register of a scan."""
+    channel = plan_of("S = exp(gk)[:, None] * S + outer(k, v)\no = S.T @ q")
+    scalar = plan_of("S = exp(g) * S + outer(k, v)\no = S.T @ q")
+    for plan, count in ((channel, 1), (scalar, 0)):
+        for order in (plan.forward, plan.backward):
+            assert sum(k.role == "decay" for k in order) == count
+    scans = [k for k in kernels(channel) if k.carry]
+    assert scans
+    for kernel in scans:
+        inside = computed(kernel.roots, kernel.given)
+        assert not any(t.op == "decay" and "k" in t.axes for t in inside), kernel.name
+
+
 def test_scans_of_an_erase_share_values_out():
     plan = plan_of("S = exp(g) * S\nS = S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
     assert {k.name: k.tiled for k in kernels(plan)} == {
