@@ -153,17 +153,19 @@ class OpPrinter:
         sources: dict[str, list[str]] = {}
         for name, module in _FROM.items():
             if self.alias[name] in used:
-                sources.setdefault(module, []).append(self._import(name))
+                sources.setdefault(module, []).append(name)
         for module in sorted(sources):
-            names = sorted(sources[module])
-            lines.append(wrapped_import(f"from {module} import ", names))
-        modules = [self._import(m) for m in self.parts.modules if self.alias[m] in used]
-        lines += ["", wrapped_import("from . import ", sorted(modules))]
+            lines += self._imported(module, sources[module])
+        modules = [m for m in self.parts.modules if self.alias[m] in used]
+        lines += ["", *self._imported(".", modules)]
         return "\n".join(lines)
 
-    def _import(self, name: str) -> str:
-        alias = self.alias[name]
-        return name if alias == name else f"{name} as {alias}"
+    def _imported(self, module: str, names: Sequence[str]) -> list[str]:
+        """The imports of a module, sorted; each renamed one is a statement, as in isort."""
+        plain = sorted(n for n in names if self.alias[n] == n)
+        statements = [plain] if plain else []
+        statements += [[f"{n} as {self.alias[n]}"] for n in names if self.alias[n] != n]
+        return [wrapped_import(f"from {module} import ", s) for s in sorted(statements)]
 
     # -- signature -------------------------------------------------------------------------
 

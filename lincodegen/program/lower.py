@@ -53,7 +53,10 @@ class _Lowering:
         graph = self.graph
         graph.name(self.carry, "S_0")
         for equation in self.form.equations:
-            tile = self._equation(equation.name, equation.right)
+            try:
+                tile = self._equation(equation.name, sp.expand(equation.right))
+            except InternalError as error:
+                raise InternalError(f"{equation.name}: {error}") from error
             self.blocks[equation.name] = graph.name(tile, equation.name)
         outputs = tuple(self._output(j) for j in range(len(self.group.reads)))
         next_state = self._block("S_end")

@@ -31,22 +31,24 @@ class Mutant:
 
 def mutants(text: str) -> Iterator[Mutant]:
     """Every change of every kernel of a module, in the order of the text."""
-    tree = ast.parse(text)
-    for number, function in enumerate(tree.body):
+    lines = text.splitlines(keepends=True)
+    for function in ast.parse(text).body:
         if not isinstance(function, ast.FunctionDef) or not function.decorator_list:
             continue
         for statement in _statements(function):
+            old = ast.unparse(statement)
             for what, index in _sites(statement):
-                changed = deepcopy(tree)
-                kernel = changed.body[number]
-                place = _statements(function).index(statement)
-                target = _statements(kernel)[place]  # type: ignore[arg-type]
-                _apply(target, what, index)
-                ast.fix_missing_locations(changed)
-                new = ast.unparse(target)
-                if new != ast.unparse(statement):
-                    old = ast.unparse(statement)
-                    yield Mutant(function.name, what, old, new, ast.unparse(changed))
+                changed = deepcopy(statement)
+                _apply(changed, what, index)
+                new = ast.unparse(changed)
+                if new != old:
+                    yield Mutant(function.name, what, old, new, _replaced(lines, statement, new))
+
+
+def _replaced(lines: list[str], statement: ast.stmt, new: str) -> str:
+    """The text with other words for one statement, which has its lines to itself."""
+    first, last = statement.lineno - 1, statement.end_lineno
+    return "".join([*lines[:first], " " * statement.col_offset, new, "\n", *lines[last:]])
 
 
 def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
