@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -17,6 +19,8 @@ def delta_product_prep_fwd_kernel(
     k,
     beta,
     A,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -27,15 +31,15 @@ def delta_product_prep_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_m = tl.arange(0, 2 * BT)
     s_m = o_m % 2
     m_mm = o_m[:, None] > o_m[None, :]
     t_m = i_t * BT + o_m // 2
     m_m = t_m < T
-    row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+    row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
     b_k_k = tl.zeros([2 * BT, 2 * BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -45,8 +49,8 @@ def delta_product_prep_fwd_kernel(
         )
         # k k: [2 * BT, 2 * BT]
         b_k_k += tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
-    row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
     # N_mm = k k * E(m.read, m'.write): [2 * BT, 2 * BT]
     b_N = b_k_k * tl.where(m_mm, 1.0, 0.0)
@@ -71,6 +75,8 @@ def delta_product_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -86,7 +92,8 @@ def delta_product_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -107,12 +114,12 @@ def delta_product_scan_fwd_kernel(
         m_t = o_t < T
         t_m = i_t * BT + o_m // 2
         m_m = t_m < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -168,6 +175,8 @@ def delta_product_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -182,7 +191,8 @@ def delta_product_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_k = tl.arange(0, BK)
@@ -200,11 +210,11 @@ def delta_product_states_fwd_kernel(
         i_t = i
         t_m = i_t * BT + o_m // 2
         m_m = t_m < T
-        row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
+        row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
@@ -213,7 +223,7 @@ def delta_product_states_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -253,6 +263,8 @@ def delta_product_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -267,7 +279,8 @@ def delta_product_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -288,12 +301,12 @@ def delta_product_scan_bwd_kernel(
         m_t = o_t < T
         t_m = i_t * BT + o_m // 2
         m_m = t_m < T
-        row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-        row = (i_b * T + o_t) * H + i_h
+        row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
@@ -306,7 +319,7 @@ def delta_product_scan_bwd_kernel(
         b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         m_t0mT = o_t[None, :] >= t_m[:, None]
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -367,8 +380,10 @@ def delta_product_gradient_bwd_kernel(
     dbeta,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_k: tl.constexpr,
     H_v: tl.constexpr,
@@ -382,11 +397,10 @@ def delta_product_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = z.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -399,10 +413,10 @@ def delta_product_gradient_bwd_kernel(
     m_m = t_m < T
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-    row = (i_b * T + o_t) * H + i_h
+    row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
+    row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+    row = (i_0 + o_t) * H + i_h
     b_dh_Z = tl.zeros([2 * BT, BK], dtype=tl.float32)
     b_dot_mk = tl.zeros([2 * BT, BK], dtype=tl.float32)
     b_dot_mm = tl.zeros([2 * BT, 2 * BT], dtype=tl.float32)
@@ -452,9 +466,9 @@ def delta_product_gradient_bwd_kernel(
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # dO Z_m: [BT, 2 * BT]
         b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-    row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-    row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+    row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
@@ -510,7 +524,7 @@ def delta_product_gradient_bwd_kernel(
         mask=m_m[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * NBH * T * 2 + row_ms,
+        dbeta + i_k.to(tl.int64) * NR * 2 + row_ms,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_m,
     )
@@ -529,6 +543,8 @@ def delta_product_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -541,11 +557,10 @@ def delta_product_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -558,11 +573,11 @@ def delta_product_output_fwd_kernel(
     m_t = o_t < T
     t_m = i_t * BT + o_m // 2
     m_m = t_m < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = ((i_b * T + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
+    row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -595,7 +610,7 @@ def delta_product_output_fwd_kernel(
     )
 
 
-def forward(k, v, beta, q, state, scale, chunk_size):
+def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -604,15 +619,18 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     v = v.to(dtype).contiguous()
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("delta_product", "prep_fwd", "k", k, K=K, V=V)
-    A = torch.empty(B * H * NT, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=k.device)
-    delta_product_prep_fwd_kernel[(NT * B * H,)](
+    A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=k.device)
+    delta_product_prep_fwd_kernel[(NC * H,)](
         k,
         beta,
         A,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -624,11 +642,11 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, k.device):
+    if splits(N * H, NC // max(N, 1), k.device):
         config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-        delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             beta,
             v,
@@ -637,6 +655,8 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -653,13 +673,15 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         )
         config = tiles("delta_product", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             k,
             z,
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_k=k.shape[2],
@@ -676,7 +698,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     else:
         config = tiles("delta_product", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             k,
             A,
@@ -686,6 +708,8 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -711,7 +735,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     )
 
 
-def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
+def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = k.shape[0], k.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -720,15 +744,16 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     v = v.to(dtype).contiguous()
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     A, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         beta,
         v,
@@ -737,6 +762,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -754,8 +781,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     config = tiles("delta_product", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         q,
         do,
@@ -767,6 +794,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -786,7 +815,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     dk = torch.empty(B, T, H, 2, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, 2, dtype=torch.float32, device=k.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    delta_product_gradient_bwd_kernel[(NK * NT * B * H,)](
+    delta_product_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
         dr,
@@ -800,8 +829,10 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         dbeta,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_k=k.shape[2],
         H_v=v.shape[2],

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -17,6 +19,8 @@ def delta_rule_prep_fwd_kernel(
     k,
     beta,
     A,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -27,14 +31,14 @@ def delta_rule_prep_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     b_k_k = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -44,8 +48,8 @@ def delta_rule_prep_fwd_kernel(
         )
         # k k: [BT, BT]
         b_k_k += tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     # N_mm = k k * E(m.read, m'.write): [BT, BT]
     b_N = b_k_k * tl.where(m_strict, 1.0, 0.0)
@@ -67,6 +71,8 @@ def delta_rule_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -82,7 +88,8 @@ def delta_rule_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -100,12 +107,12 @@ def delta_rule_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -160,6 +167,8 @@ def delta_rule_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -174,7 +183,8 @@ def delta_rule_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -191,11 +201,11 @@ def delta_rule_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -204,7 +214,7 @@ def delta_rule_states_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -244,6 +254,8 @@ def delta_rule_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -258,7 +270,8 @@ def delta_rule_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -276,11 +289,11 @@ def delta_rule_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -292,7 +305,7 @@ def delta_rule_scan_bwd_kernel(
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -353,8 +366,10 @@ def delta_rule_gradient_bwd_kernel(
     dbeta,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_k: tl.constexpr,
     H_v: tl.constexpr,
@@ -368,11 +383,10 @@ def delta_rule_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = z.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -383,9 +397,9 @@ def delta_rule_gradient_bwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mk = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mm = tl.zeros([BT, BT], dtype=tl.float32)
@@ -435,9 +449,9 @@ def delta_rule_gradient_bwd_kernel(
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -491,7 +505,7 @@ def delta_rule_gradient_bwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * NBH * T + row,
+        dbeta + i_k.to(tl.int64) * NR + row,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_t,
     )
@@ -510,6 +524,8 @@ def delta_rule_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -522,11 +538,10 @@ def delta_rule_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -536,10 +551,10 @@ def delta_rule_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -569,7 +584,7 @@ def delta_rule_output_fwd_kernel(
     )
 
 
-def forward(k, v, beta, q, state, scale, chunk_size):
+def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -578,15 +593,18 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     v = v.to(dtype).contiguous()
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("delta_rule", "prep_fwd", "k", k, K=K, V=V)
-    A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
-    delta_rule_prep_fwd_kernel[(NT * B * H,)](
+    A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+    delta_rule_prep_fwd_kernel[(NC * H,)](
         k,
         beta,
         A,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -598,11 +616,11 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, k.device):
+    if splits(N * H, NC // max(N, 1), k.device):
         config = tiles("delta_rule", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-        delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             beta,
             v,
@@ -611,6 +629,8 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -627,13 +647,15 @@ def forward(k, v, beta, q, state, scale, chunk_size):
         )
         config = tiles("delta_rule", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        delta_rule_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        delta_rule_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             k,
             z,
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_k=k.shape[2],
@@ -650,7 +672,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     else:
         config = tiles("delta_rule", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        delta_rule_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        delta_rule_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             k,
             A,
@@ -660,6 +682,8 @@ def forward(k, v, beta, q, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -685,7 +709,7 @@ def forward(k, v, beta, q, state, scale, chunk_size):
     )
 
 
-def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
+def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = k.shape[0], k.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -694,15 +718,16 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     v = v.to(dtype).contiguous()
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     A, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("delta_rule", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         beta,
         v,
@@ -711,6 +736,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -728,8 +755,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     config = tiles("delta_rule", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    delta_rule_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    delta_rule_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         q,
         do,
@@ -741,6 +768,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -760,7 +789,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    delta_rule_gradient_bwd_kernel[(NK * NT * B * H,)](
+    delta_rule_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
         dr,
@@ -774,8 +803,10 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size):
         dbeta,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_k=k.shape[2],
         H_v=v.shape[2],

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -23,6 +25,8 @@ def dplr_prep_fwd_kernel(
     A,
     Nmw,
     Pt0w,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_a: tl.constexpr,
@@ -35,19 +39,19 @@ def dplr_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_gk = (i_0 + o_t) * H_gk + i_h // (H // H_gk)
     b_Pt0m = tl.zeros([BT, BT], dtype=tl.float32)
     b_N = tl.zeros([BT, BT], dtype=tl.float32)
     b_Nmw = tl.zeros([BT, BT], dtype=tl.float32)
@@ -91,7 +95,7 @@ def dplr_prep_fwd_kernel(
         )
         # P_t0w = <q, k>_E: [BT, BT]
         b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    i_n = i_c.to(tl.int64)
     # A = (I - N_mm)^-1: [BT, BT]
     b_A = unit_lower_inverse(b_N, BT)
     tl.store(
@@ -118,6 +122,8 @@ def dplr_decay_fwd_kernel(
     decay,
     b_end,
     k_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_a: tl.constexpr,
@@ -130,22 +136,21 @@ def dplr_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_a = tl.load(
         a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -158,7 +163,7 @@ def dplr_decay_fwd_kernel(
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
+    row_gk = (i_0 + o_t) * H_gk + i_h // (H // H_gk)
     b_gk = (
         tl.load(
             gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -222,6 +227,8 @@ def dplr_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -234,7 +241,8 @@ def dplr_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Nmw.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -251,9 +259,9 @@ def dplr_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -320,6 +328,8 @@ def dplr_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -332,7 +342,8 @@ def dplr_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Nmw.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -349,9 +360,9 @@ def dplr_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -367,7 +378,7 @@ def dplr_states_fwd_kernel(
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -418,6 +429,8 @@ def dplr_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -429,7 +442,8 @@ def dplr_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = b_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -446,8 +460,8 @@ def dplr_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_b_end = tl.load(
             b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -468,7 +482,7 @@ def dplr_scan_bwd_kernel(
         b_a_start = tl.load(
             a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -535,6 +549,8 @@ def dplr_gradient_bwd_kernel(
     dk,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -551,11 +567,10 @@ def dplr_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -565,9 +580,9 @@ def dplr_gradient_bwd_kernel(
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
@@ -632,10 +647,10 @@ def dplr_gradient_bwd_kernel(
         b_dNT_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -648,7 +663,7 @@ def dplr_gradient_bwd_kernel(
     b_a = tl.load(
         a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_gk = (i_b * T + o_t) * H_gk + i_h // (H // H_gk)
+    row_gk = (i_0 + o_t) * H_gk + i_h // (H // H_gk)
     b_gk = (
         tl.load(
             gk + row_gk[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -800,6 +815,8 @@ def dplr_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -811,11 +828,10 @@ def dplr_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -823,9 +839,9 @@ def dplr_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_z = tl.load(z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0)
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
@@ -855,7 +871,7 @@ def dplr_output_fwd_kernel(
     )
 
 
-def forward(v, a, b, k, q, gk, state, scale, chunk_size):
+def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -866,15 +882,16 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     k = k.to(dtype).contiguous()
     q = q.to(dtype).contiguous()
     gk = gk.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("dplr", "prep_fwd", "k", v, K=K, V=V)
-    Pt0m = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    Nmw = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    dplr_prep_fwd_kernel[(NT * B * H,)](
+    Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    Nmw = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    dplr_prep_fwd_kernel[(NC * H,)](
         q,
         b,
         a,
@@ -884,6 +901,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         A,
         Nmw,
         Pt0w,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -901,10 +920,10 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dplr_decay_fwd_kernel[(NK * NT * B * H,)](
+    dplr_decay_fwd_kernel[(NK * NC * H,)](
         a,
         q,
         b,
@@ -915,6 +934,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         decay,
         b_end,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -928,11 +949,11 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Nmw,
             v,
             a_start,
@@ -944,6 +965,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -958,7 +981,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
         )
         config = tiles("dplr", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        dplr_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        dplr_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0m,
             z,
             Pt0w,
@@ -967,6 +990,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -982,7 +1007,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     else:
         config = tiles("dplr", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        dplr_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        dplr_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Nmw,
             v,
             a_start,
@@ -997,6 +1022,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1022,7 +1049,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size):
     )
 
 
-def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
+def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -1033,7 +1060,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     k = k.to(dtype).contiguous()
     q = q.to(dtype).contiguous()
     gk = gk.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0m, A, Nmw, Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -1042,10 +1070,10 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dplr_decay_fwd_kernel[(NK * NT * B * H,)](
+    dplr_decay_fwd_kernel[(NK * NC * H,)](
         a,
         q,
         b,
@@ -1056,6 +1084,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         decay,
         b_end,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -1071,8 +1101,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     )
     config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         Nmw,
         v,
         a_start,
@@ -1084,6 +1114,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -1099,8 +1131,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     config = tiles("dplr", "scan_bwd", "v", v, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    dplr_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    dplr_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         b_end,
         Pt0m,
         do,
@@ -1117,6 +1149,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         K=K,
@@ -1135,7 +1169,7 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
     db = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dplr_gradient_bwd_kernel[(NK * NT * B * H,)](
+    dplr_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         k,
@@ -1153,6 +1187,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size):
         dk,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -18,6 +20,8 @@ def gated_delta_product_prep_fwd_kernel(
     beta,
     g,
     A,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_kj: tl.constexpr,
@@ -29,15 +33,15 @@ def gated_delta_product_prep_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_m = tl.arange(0, 2 * BT)
     s_m = o_m % 2
     m_mm = o_m[:, None] > o_m[None, :]
     t_m = i_t * BT + o_m // 2
     m_m = t_m < T
-    row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+    row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
     b_kj_kj = tl.zeros([2 * BT, 2 * BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -47,10 +51,10 @@ def gated_delta_product_prep_fwd_kernel(
         )
         # kj kj: [2 * BT, 2 * BT]
         b_kj_kj += tl.dot(b_kj, tl.trans(b_kj), input_precision=PRECISION)
-    row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
-    row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+    row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
     b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
@@ -84,6 +88,8 @@ def gated_delta_product_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_kj: tl.constexpr,
@@ -100,7 +106,8 @@ def gated_delta_product_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -121,12 +128,12 @@ def gated_delta_product_scan_fwd_kernel(
         m_t = o_t < T
         t_m = i_t * BT + o_m // 2
         m_m = t_m < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -139,13 +146,13 @@ def gated_delta_product_scan_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         m_t0m = o_t[:, None] >= t_m[None, :]
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
@@ -208,6 +215,8 @@ def gated_delta_product_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_kj: tl.constexpr,
@@ -223,7 +232,8 @@ def gated_delta_product_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = kj.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -244,11 +254,11 @@ def gated_delta_product_states_fwd_kernel(
         m_m = t_m < T
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
+        row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
         b_kj = tl.load(
             kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
@@ -257,19 +267,19 @@ def gated_delta_product_states_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -319,6 +329,8 @@ def gated_delta_product_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_kj: tl.constexpr,
@@ -334,7 +346,8 @@ def gated_delta_product_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = kj.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -355,12 +368,12 @@ def gated_delta_product_scan_bwd_kernel(
         m_t = o_t < T
         t_m = i_t * BT + o_m // 2
         m_m = t_m < T
-        row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-        row = (i_b * T + o_t) * H + i_h
+        row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+        row = (i_0 + o_t) * H + i_h
         b_kj = tl.load(
             kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
@@ -373,13 +386,13 @@ def gated_delta_product_scan_bwd_kernel(
         b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         m_t0mT = o_t[None, :] >= t_m[:, None]
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
@@ -387,7 +400,7 @@ def gated_delta_product_scan_bwd_kernel(
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -460,8 +473,10 @@ def gated_delta_product_gradient_bwd_kernel(
     dbeta,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_kj: tl.constexpr,
     H_v: tl.constexpr,
@@ -476,11 +491,10 @@ def gated_delta_product_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = z.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -493,10 +507,10 @@ def gated_delta_product_gradient_bwd_kernel(
     m_t = o_t < T
     t_m = i_t * BT + o_m // 2
     m_m = t_m < T
-    row_v = ((i_b * T + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-    row = (i_b * T + o_t) * H + i_h
+    row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
+    row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+    row = (i_0 + o_t) * H + i_h
     b_Z_dh = tl.zeros([2 * BT, BK], dtype=tl.float32)
     b_product = 0.0
     b_dot_t0m = tl.zeros([BT, 2 * BT], dtype=tl.float32)
@@ -549,9 +563,9 @@ def gated_delta_product_gradient_bwd_kernel(
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
         # A dZ_m * v: [2 * BT]
         b_product_m_2 += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
-    row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_beta = ((i_b * T + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+    row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
     b_kj = tl.load(
         kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
     )
@@ -561,13 +575,13 @@ def gated_delta_product_gradient_bwd_kernel(
     b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
     m_t0m = o_t[:, None] >= t_m[None, :]
     m_t0mT = o_t[None, :] >= t_m[:, None]
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W_end = tl.sum(b_g_whole, 0)
     b_G_end = tl.sum(b_g - b_g_whole, 0)
-    row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+    row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
     b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
@@ -675,14 +689,14 @@ def gated_delta_product_gradient_bwd_kernel(
     b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_kj, input_precision=PRECISION)
     # dq = E(t0.read, start) * factor_t0 + ein_t0m kj: [BT, BK]
     b_dq = b_product_t0k + b_dot_t0k_2
-    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dkj + row_ms[:, None] * K + o_k[None, :],
         b_dkj.to(dkj.dtype.element_ty),
         mask=m_m[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * NBH * T * 2 + row_ms,
+        dbeta + i_k.to(tl.int64) * NR * 2 + row_ms,
         (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
         mask=m_m,
     )
@@ -702,6 +716,8 @@ def gated_delta_product_output_fwd_kernel(
     g,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_kj: tl.constexpr,
@@ -715,11 +731,10 @@ def gated_delta_product_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -732,11 +747,11 @@ def gated_delta_product_output_fwd_kernel(
     m_t = o_t < T
     t_m = i_t * BT + o_m // 2
     m_m = t_m < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_kj = ((i_b * T + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row_ms = ((i_b * T + t_m) * H + i_h) * 2 + s_m
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+    i_n = i_c.to(tl.int64)
+    row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -752,13 +767,13 @@ def gated_delta_product_output_fwd_kernel(
         other=0.0,
     )
     m_t0m = o_t[:, None] >= t_m[None, :]
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
-    row_g_m = (i_b * T + t_m) * H_g + i_h // (H // H_g)
+    row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
     b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
     b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
     b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
@@ -785,7 +800,7 @@ def gated_delta_product_output_fwd_kernel(
     )
 
 
-def forward(kj, v, beta, q, g, state, scale, chunk_size):
+def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = kj.shape[0], kj.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -795,16 +810,19 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("gated_delta_product", "prep_fwd", "k", kj, K=K, V=V)
-    A = torch.empty(B * H * NT, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
-    gated_delta_product_prep_fwd_kernel[(NT * B * H,)](
+    A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
+    gated_delta_product_prep_fwd_kernel[(NC * H,)](
         kj,
         beta,
         g,
         A,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_kj=kj.shape[2],
@@ -817,11 +835,11 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, kj.device):
+    if splits(N * H, NC // max(N, 1), kj.device):
         config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
-        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
+        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             kj,
             beta,
             v,
@@ -831,6 +849,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_kj=kj.shape[2],
@@ -848,7 +868,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
         )
         config = tiles("gated_delta_product", "output_fwd", "v", kj, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=kj.device)
-        gated_delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        gated_delta_product_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             kj,
             z,
@@ -856,6 +876,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
             g,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_kj=kj.shape[2],
@@ -873,7 +895,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
     else:
         config = tiles("gated_delta_product", "scan_fwd", "v", kj, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=kj.device)
-        gated_delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        gated_delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             kj,
             A,
@@ -884,6 +906,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_kj=kj.shape[2],
@@ -910,7 +934,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size):
     )
 
 
-def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
+def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = kj.shape[0], kj.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -920,15 +944,16 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     A, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
+    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         kj,
         beta,
         v,
@@ -938,6 +963,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_kj=kj.shape[2],
@@ -956,8 +983,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
     config = tiles("gated_delta_product", "scan_bwd", "v", kj, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
+    gated_delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         kj,
         q,
         do,
@@ -970,6 +997,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_kj=kj.shape[2],
@@ -991,7 +1020,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
     dkj = torch.empty(B, T, H, 2, K, dtype=dtype, device=kj.device)
     dbeta = torch.empty(NK, B, T, H, 2, dtype=torch.float32, device=kj.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=kj.device)
-    gated_delta_product_gradient_bwd_kernel[(NK * NT * B * H,)](
+    gated_delta_product_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
         kj,
@@ -1007,8 +1036,10 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size):
         dbeta,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_kj=kj.shape[2],
         H_v=v.shape[2],

@@ -35,7 +35,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    o, S, saved = form.forward(k, v, beta, q, g, S, scale, call.chunk_size)
+    o, S, saved = form.forward(k, v, beta, q, g, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
 
@@ -55,7 +55,7 @@ def _backward(
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
     dk, dv, dbeta, dq, dg, dS = form.backward(
-        saved, k, v, beta, q, g, scale, do, dS, call.chunk_size
+        saved, k, v, beta, q, g, scale, do, dS, *call.chunking
     )
     return (
         (reduced(dq, q), reduced(dk, k), reduced(dv, v), reduced(dg, g), reduced(dbeta, beta)),
@@ -68,7 +68,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, g, beta, S, scale)
+    results = form.forward(q, k, v, g, beta, S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -86,7 +86,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, g, beta, scale, *kept[0], do, dS)
+    found = form.backward(q, k, v, g, beta, scale, *kept[0], do, dS, *call.offsets)
     return found[:5], found[5:]
 
 
@@ -126,6 +126,7 @@ def gated_delta_rule(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464).
 
@@ -142,11 +143,13 @@ def gated_delta_rule(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -18,6 +20,8 @@ def gated_delta_rule_prep_fwd_kernel(
     beta,
     g,
     A,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -29,14 +33,14 @@ def gated_delta_rule_prep_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     b_k_k = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -46,10 +50,10 @@ def gated_delta_rule_prep_fwd_kernel(
         )
         # k k: [BT, BT]
         b_k_k += tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -80,6 +84,8 @@ def gated_delta_rule_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -96,7 +102,8 @@ def gated_delta_rule_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -114,12 +121,12 @@ def gated_delta_rule_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -131,7 +138,7 @@ def gated_delta_rule_scan_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -194,6 +201,8 @@ def gated_delta_rule_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -209,7 +218,8 @@ def gated_delta_rule_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -226,11 +236,11 @@ def gated_delta_rule_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -239,7 +249,7 @@ def gated_delta_rule_states_fwd_kernel(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -247,7 +257,7 @@ def gated_delta_rule_states_fwd_kernel(
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -297,6 +307,8 @@ def gated_delta_rule_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -312,7 +324,8 @@ def gated_delta_rule_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -330,11 +343,11 @@ def gated_delta_rule_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -346,7 +359,7 @@ def gated_delta_rule_scan_bwd_kernel(
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -354,7 +367,7 @@ def gated_delta_rule_scan_bwd_kernel(
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -427,8 +440,10 @@ def gated_delta_rule_gradient_bwd_kernel(
     dbeta,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_k: tl.constexpr,
     H_v: tl.constexpr,
@@ -443,11 +458,10 @@ def gated_delta_rule_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = z.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -458,9 +472,9 @@ def gated_delta_rule_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Z_dh = tl.zeros([BT, BK], dtype=tl.float32)
     b_product = 0.0
     b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
@@ -513,9 +527,9 @@ def gated_delta_rule_gradient_bwd_kernel(
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
         # A dZ_m * v: [BT]
         b_product_m_2 += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -523,7 +537,7 @@ def gated_delta_rule_gradient_bwd_kernel(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -619,14 +633,14 @@ def gated_delta_rule_gradient_bwd_kernel(
     b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_k, input_precision=PRECISION)
     # dq = E(t0.read, start) * factor_t0 + ein_t0m k: [BT, BK]
     b_dq = b_product_t0k + b_dot_t0k_2
-    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * NBH * T + row,
+        dbeta + i_k.to(tl.int64) * NR + row,
         (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
         mask=m_t,
     )
@@ -646,6 +660,8 @@ def gated_delta_rule_output_fwd_kernel(
     g,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -659,11 +675,10 @@ def gated_delta_rule_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -673,10 +688,10 @@ def gated_delta_rule_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -689,7 +704,7 @@ def gated_delta_rule_output_fwd_kernel(
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -716,7 +731,7 @@ def gated_delta_rule_output_fwd_kernel(
     )
 
 
-def forward(k, v, beta, q, g, state, scale, chunk_size):
+def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -726,16 +741,19 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("gated_delta_rule", "prep_fwd", "k", k, K=K, V=V)
-    A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
-    gated_delta_rule_prep_fwd_kernel[(NT * B * H,)](
+    A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+    gated_delta_rule_prep_fwd_kernel[(NC * H,)](
         k,
         beta,
         g,
         A,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -748,11 +766,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, k.device):
+    if splits(N * H, NC // max(N, 1), k.device):
         config = tiles("gated_delta_rule", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-        gated_delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        gated_delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             beta,
             v,
@@ -762,6 +780,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -779,7 +799,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         )
         config = tiles("gated_delta_rule", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        gated_delta_rule_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        gated_delta_rule_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             k,
             z,
@@ -787,6 +807,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             g,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_k=k.shape[2],
@@ -804,7 +826,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     else:
         config = tiles("gated_delta_rule", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        gated_delta_rule_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        gated_delta_rule_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             k,
             A,
@@ -815,6 +837,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -841,7 +865,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     )
 
 
-def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
+def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = k.shape[0], k.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -851,15 +875,16 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     A, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("gated_delta_rule", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    gated_delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    gated_delta_rule_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         beta,
         v,
@@ -869,6 +894,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -887,8 +914,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     config = tiles("gated_delta_rule", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    gated_delta_rule_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    gated_delta_rule_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         q,
         do,
@@ -901,6 +928,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -922,7 +951,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gated_delta_rule_gradient_bwd_kernel[(NK * NT * B * H,)](
+    gated_delta_rule_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
         k,
@@ -938,8 +967,10 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         dbeta,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_k=k.shape[2],
         H_v=v.shape[2],

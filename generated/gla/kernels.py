@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -18,6 +20,8 @@ def gla_prep_fwd_kernel(
     k,
     g,
     Pt0w,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -28,16 +32,16 @@ def gla_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_Pt0w = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -60,7 +64,7 @@ def gla_prep_fwd_kernel(
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, k>_E: [BT, BT]
         b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
     )
@@ -74,6 +78,8 @@ def gla_decay_fwd_kernel(
     q_start,
     decay,
     k_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -84,27 +90,26 @@ def gla_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -147,6 +152,8 @@ def gla_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -159,7 +166,8 @@ def gla_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -176,9 +184,9 @@ def gla_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -221,6 +229,8 @@ def gla_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -233,7 +243,8 @@ def gla_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -250,9 +261,9 @@ def gla_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -260,7 +271,7 @@ def gla_states_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -290,6 +301,8 @@ def gla_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -301,7 +314,8 @@ def gla_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -318,8 +332,8 @@ def gla_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -331,7 +345,7 @@ def gla_scan_bwd_kernel(
         b_q_start = tl.load(
             q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -377,6 +391,8 @@ def gla_gradient_bwd_kernel(
     dq,
     dk,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -391,11 +407,10 @@ def gla_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -403,9 +418,9 @@ def gla_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
@@ -440,15 +455,15 @@ def gla_gradient_bwd_kernel(
         b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
         # dO v: [BT, BT]
         b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -522,6 +537,8 @@ def gla_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -533,11 +550,10 @@ def gla_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -545,9 +561,9 @@ def gla_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -573,7 +589,7 @@ def gla_output_fwd_kernel(
     )
 
 
-def forward(v, q, k, g, state, scale, chunk_size):
+def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -582,16 +598,19 @@ def forward(v, q, k, g, state, scale, chunk_size):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("gla", "prep_fwd", "k", v, K=K, V=V)
-    Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    gla_prep_fwd_kernel[(NT * B * H,)](
+    Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    gla_prep_fwd_kernel[(NC * H,)](
         q,
         k,
         g,
         Pt0w,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -606,15 +625,17 @@ def forward(v, q, k, g, state, scale, chunk_size):
     config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gla_decay_fwd_kernel[(NK * NT * B * H,)](
+    gla_decay_fwd_kernel[(NK * NC * H,)](
         q,
         k,
         g,
         q_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -626,16 +647,18 @@ def forward(v, q, k, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             decay,
             k_end,
             v,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -650,13 +673,15 @@ def forward(v, q, k, g, state, scale, chunk_size):
         )
         config = tiles("gla", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gla_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        gla_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0w,
             v,
             q_start,
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -672,7 +697,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     else:
         config = tiles("gla", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gla_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        gla_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Pt0w,
             v,
             q_start,
@@ -682,6 +707,8 @@ def forward(v, q, k, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -704,7 +731,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     )
 
 
-def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
+def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -713,7 +740,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -721,15 +749,17 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gla_decay_fwd_kernel[(NK * NT * B * H,)](
+    gla_decay_fwd_kernel[(NK * NC * H,)](
         q,
         k,
         g,
         q_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -742,14 +772,16 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         num_stages=config["num_stages"],
     )
     config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         decay,
         k_end,
         v,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -764,8 +796,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     )
     config = tiles("gla", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    gla_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    gla_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k_end,
         Pt0w,
         do,
@@ -776,6 +808,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         K=K,
@@ -792,7 +826,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     dg = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gla_gradient_bwd_kernel[(NK * NT * B * H,)](
+    gla_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         k,
@@ -804,6 +838,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         dq,
         dk,
         scale,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

@@ -46,9 +46,9 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    read_Sk, Sk, saved_Sk = form.forward_Sk(k, q, s, g, Sk.mT, scale, call.chunk_size)
+    read_Sk, Sk, saved_Sk = form.forward_Sk(k, q, s, g, Sk.mT, scale, *call.chunking)
     q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
-    o, Sv, saved_Sv = form.forward_Sv(v, call.narrow(q_Sv), s, g, Sv, call.chunk_size)
+    o, Sv, saved_Sv = form.forward_Sv(v, call.narrow(q_Sv), s, g, Sv, *call.chunking)
     return (o,), (Sk.mT, Sv), (saved_Sk, saved_Sv, (read_Sk,))
 
 
@@ -70,11 +70,11 @@ def _backward(
     saved_Sk, saved_Sv, (read_Sk,) = kept
     q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
     dv, dq_Sv, ds, dg, dSv = form.backward_Sv(
-        saved_Sv, v, call.narrow(q_Sv), s, g, do, dSv, call.chunk_size
+        saved_Sv, v, call.narrow(q_Sv), s, g, do, dSv, *call.chunking
     )
     dread_Sk = tokens.operands_Sv_adjoint(*call.lift(read_Sk), reduced(dq_Sv, q_Sv))
     dk, dq, ds_2, dg_2, dSk = form.backward_Sk(
-        saved_Sk, k, q, s, g, scale, sum_heads(dread_Sk, dSk.shape[1]), dSk.mT, call.chunk_size
+        saved_Sk, k, q, s, g, scale, sum_heads(dread_Sk, dSk.shape[1]), dSk.mT, *call.chunking
     )
     return (
         (
@@ -101,7 +101,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, s, g, Sk, Sv, scale)
+    results = form.forward(q, k, v, s, g, Sk, Sv, scale, *call.offsets)
     return results[:1], results[1:3], (results[3:],)
 
 
@@ -120,7 +120,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, s, g, scale, *kept[0], do, dSk, dSv)
+    found = form.backward(q, k, v, s, g, scale, *kept[0], do, dSk, dSv, *call.offsets)
     return found[:5], found[5:]
 
 
@@ -160,6 +160,7 @@ def gsa(
     initial_state: tuple[Tensor | None, ...] | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """Gated slot attention (Zhang et al. 2024, arXiv:2409.07146).
 
@@ -180,11 +181,13 @@ def gsa(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, M] and [B, H, M, V], zeros where None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final states Sk [B, H, K, M] and Sv [B, H, M, V] in
         float32, or in float64 if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v, s, g), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v, s, g), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -18,6 +20,8 @@ def gsa_Sk_decay_fwd_kernel(
     g,
     decay,
     s_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_s: tl.constexpr,
@@ -27,23 +31,22 @@ def gsa_Sk_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -80,6 +83,8 @@ def gsa_Sk_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -95,7 +100,8 @@ def gsa_Sk_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_bh = tl.program_id(0)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -113,11 +119,11 @@ def gsa_Sk_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -131,7 +137,7 @@ def gsa_Sk_scan_fwd_kernel(
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = (
             tl.load(
                 g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -177,6 +183,8 @@ def gsa_Sk_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -189,7 +197,8 @@ def gsa_Sk_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -206,9 +215,9 @@ def gsa_Sk_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -216,7 +225,7 @@ def gsa_Sk_states_fwd_kernel(
         b_k = tl.load(
             k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -247,6 +256,8 @@ def gsa_Sk_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -261,7 +272,8 @@ def gsa_Sk_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -279,10 +291,10 @@ def gsa_Sk_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -296,7 +308,7 @@ def gsa_Sk_scan_bwd_kernel(
             q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = (
             tl.load(
                 g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -307,7 +319,7 @@ def gsa_Sk_scan_bwd_kernel(
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -355,8 +367,10 @@ def gsa_Sk_gradient_bwd_kernel(
     dq,
     ds,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_k: tl.constexpr,
     H_q: tl.constexpr,
@@ -370,11 +384,10 @@ def gsa_Sk_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -383,18 +396,18 @@ def gsa_Sk_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_do = tl.load(
         do + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -452,7 +465,7 @@ def gsa_Sk_gradient_bwd_kernel(
         # dq = dP_t0w k + ein_t0 S_0: [BT, BV]
         b_dq = b_dP_k + b_dot_t0v
         tl.store(
-            dq + i_k.to(tl.int64) * NBH * T * V + row[:, None] * V + o_v[None, :],
+            dq + i_k.to(tl.int64) * NR * V + row[:, None] * V + o_v[None, :],
             b_dq.to(dq.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
@@ -503,6 +516,8 @@ def gsa_Sk_output_fwd_kernel(
     g,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -517,9 +532,9 @@ def gsa_Sk_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -528,11 +543,11 @@ def gsa_Sk_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
@@ -547,7 +562,7 @@ def gsa_Sk_output_fwd_kernel(
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -573,7 +588,7 @@ def gsa_Sk_output_fwd_kernel(
     )
 
 
-def forward_Sk(k, q, s, g, state, scale, chunk_size):
+def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -582,18 +597,21 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     q = q.to(dtype).contiguous()
     s = s.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
     s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gsa_Sk_decay_fwd_kernel[(NK * NT * B * H,)](
+    gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
         s,
         g,
         decay,
         s_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_s=s.shape[2],
@@ -604,16 +622,18 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, k.device):
+    if splits(N * H, NC // max(N, 1), k.device):
         config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             decay,
             s_end,
             k,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -628,7 +648,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
         )
         config = tiles("gsa", "Sk_output_fwd", "", k, K=K, V=V)
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-        gsa_Sk_output_fwd_kernel[(NT * B * H,)](
+        gsa_Sk_output_fwd_kernel[(NC * H,)](
             q,
             h,
             k,
@@ -636,6 +656,8 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
             g,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_k=k.shape[2],
@@ -654,7 +676,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     else:
         config = tiles("gsa", "Sk_scan_fwd", "", k, K=K, V=V)
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-        gsa_Sk_scan_fwd_kernel[(B * H,)](
+        gsa_Sk_scan_fwd_kernel[(N * H,)](
             q,
             k,
             s,
@@ -665,6 +687,8 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -683,7 +707,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size):
     return o, ht, (h0,)
 
 
-def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
+def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = k.shape[0], k.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -692,20 +716,23 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     q = q.to(dtype).contiguous()
     s = s.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
     s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gsa_Sk_decay_fwd_kernel[(NK * NT * B * H,)](
+    gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
         s,
         g,
         decay,
         s_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_s=s.shape[2],
@@ -717,14 +744,16 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
         num_stages=config["num_stages"],
     )
     config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         decay,
         s_end,
         k,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -739,8 +768,8 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     )
     config = tiles("gsa", "Sk_scan_bwd", "v", k, K=K, V=V)
     dk = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         s_end,
         do,
         s,
@@ -752,6 +781,8 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -771,7 +802,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
     dg = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dq = torch.empty(NK, B, T, H, V, dtype=torch.float32, device=k.device)
     ds = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gsa_Sk_gradient_bwd_kernel[(NK * NT * B * H,)](
+    gsa_Sk_gradient_bwd_kernel[(NK * NC * H,)](
         k,
         dh,
         s,
@@ -783,8 +814,10 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size):
         dq,
         ds,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_k=k.shape[2],
         H_q=q.shape[2],
@@ -809,6 +842,8 @@ def gsa_Sv_prep_fwd_kernel(
     s,
     g,
     Pt0w,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -819,16 +854,16 @@ def gsa_Sv_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_Pt0w = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -851,7 +886,7 @@ def gsa_Sv_prep_fwd_kernel(
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, s>_E: [BT, BT]
         b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
     )
@@ -865,6 +900,8 @@ def gsa_Sv_decay_fwd_kernel(
     q_start,
     decay,
     s_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -875,27 +912,26 @@ def gsa_Sv_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -937,6 +973,8 @@ def gsa_Sv_scan_fwd_kernel(
     o,
     h0,
     ht,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -949,7 +987,8 @@ def gsa_Sv_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -966,9 +1005,9 @@ def gsa_Sv_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -1011,6 +1050,8 @@ def gsa_Sv_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -1023,7 +1064,8 @@ def gsa_Sv_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -1040,9 +1082,9 @@ def gsa_Sv_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -1050,7 +1092,7 @@ def gsa_Sv_states_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -1079,6 +1121,8 @@ def gsa_Sv_scan_bwd_kernel(
     dht,
     dh0,
     dh,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -1090,7 +1134,8 @@ def gsa_Sv_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = s_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -1107,8 +1152,8 @@ def gsa_Sv_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -1120,7 +1165,7 @@ def gsa_Sv_scan_bwd_kernel(
         b_q_start = tl.load(
             q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -1161,6 +1206,8 @@ def gsa_Sv_gradient_bwd_kernel(
     dg,
     dq,
     ds,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -1175,11 +1222,10 @@ def gsa_Sv_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -1187,9 +1233,9 @@ def gsa_Sv_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
@@ -1224,15 +1270,15 @@ def gsa_Sv_gradient_bwd_kernel(
         b_dP += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
         # dP_t0wT = dO_t0 v: [BT, BT]
         b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_s = (i_b * T + o_t) * H_s + i_h // (H // H_s)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -1299,6 +1345,8 @@ def gsa_Sv_output_fwd_kernel(
     q_start,
     h,
     o,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -1310,11 +1358,10 @@ def gsa_Sv_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -1322,9 +1369,9 @@ def gsa_Sv_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -1350,7 +1397,7 @@ def gsa_Sv_output_fwd_kernel(
     )
 
 
-def forward_Sv(v, q, s, g, state, chunk_size):
+def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -1359,16 +1406,19 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     q = q.to(dtype).contiguous()
     s = s.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("gsa", "Sv_prep_fwd", "k", v, K=K, V=V)
-    Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    gsa_Sv_prep_fwd_kernel[(NT * B * H,)](
+    Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    gsa_Sv_prep_fwd_kernel[(NC * H,)](
         q,
         s,
         g,
         Pt0w,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -1383,15 +1433,17 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_decay_fwd_kernel[(NK * NT * B * H,)](
+    gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
         q,
         s,
         g,
         q_start,
         decay,
         s_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -1403,16 +1455,18 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             decay,
             s_end,
             v,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1427,12 +1481,14 @@ def forward_Sv(v, q, s, g, state, chunk_size):
         )
         config = tiles("gsa", "Sv_output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gsa_Sv_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        gsa_Sv_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0w,
             v,
             q_start,
             h,
             o,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1448,7 +1504,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     else:
         config = tiles("gsa", "Sv_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Pt0w,
             v,
             q_start,
@@ -1457,6 +1513,8 @@ def forward_Sv(v, q, s, g, state, chunk_size):
             o,
             h0,
             ht,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1479,7 +1537,7 @@ def forward_Sv(v, q, s, g, state, chunk_size):
     )
 
 
-def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
+def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -1488,7 +1546,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     q = q.to(dtype).contiguous()
     s = s.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -1496,15 +1555,17 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_decay_fwd_kernel[(NK * NT * B * H,)](
+    gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
         q,
         s,
         g,
         q_start,
         decay,
         s_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_q=q.shape[2],
@@ -1517,14 +1578,16 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
         num_stages=config["num_stages"],
     )
     config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         decay,
         s_end,
         v,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -1539,8 +1602,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     )
     config = tiles("gsa", "Sv_scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         s_end,
         Pt0w,
         do,
@@ -1550,6 +1613,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
         dht,
         dh0,
         dh,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         K=K,
@@ -1566,7 +1631,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
     dg = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     ds = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_gradient_bwd_kernel[(NK * NT * B * H,)](
+    gsa_Sv_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         s,
@@ -1577,6 +1642,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size):
         dg,
         dq,
         ds,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

@@ -32,7 +32,7 @@ def _forward(call: Call, q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: floa
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     k_S = tokens.operands(*call.lift(g))
-    o, S, saved = form.forward(v, q, call.narrow(k_S), g, S, scale, call.chunk_size)
+    o, S, saved = form.forward(v, q, call.narrow(k_S), g, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
 
@@ -44,7 +44,7 @@ def _backward(
     (saved,) = kept
     k_S = tokens.operands(*call.lift(g))
     dv, dq, dk_S, dg, dS = form.backward(
-        saved, v, q, call.narrow(k_S), g, scale, do, dS, call.chunk_size
+        saved, v, q, call.narrow(k_S), g, scale, do, dS, *call.chunking
     )
     dg_2 = tokens.operands_adjoint(*call.lift(g), reduced(dk_S, k_S))
     return (reduced(dq, q), reduced(dv, v), reduced(dg, g) + reduced(dg_2, g)), (dS,)
@@ -53,7 +53,7 @@ def _backward(
 def _loop_forward(call: Call, q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, v, g, S, scale)
+    results = form.forward(q, v, g, S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -62,7 +62,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, v, g, scale, *kept[0], do, dS)
+    found = form.backward(q, v, g, scale, *kept[0], do, dS, *call.offsets)
     return found[:3], found[3:]
 
 
@@ -94,6 +94,7 @@ def hgrn2(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """HGRN2 (Qin et al. 2024, arXiv:2404.07904).
 
@@ -110,11 +111,13 @@ def hgrn2(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((q, v, g), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, v, g), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

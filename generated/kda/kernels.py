@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -20,6 +22,8 @@ def kda_prep_fwd_kernel(
     g,
     Pt0m,
     A,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -31,17 +35,17 @@ def kda_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_Pt0m = tl.zeros([BT, BT], dtype=tl.float32)
     b_N = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
@@ -67,8 +71,8 @@ def kda_prep_fwd_kernel(
         b_Pt0m += tl.where(m_lower, decayed_gram(b_q, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
         # N_mm = <k, k>_E: [BT, BT]
         b_N += tl.where(m_strict, decayed_gram(b_k, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
@@ -89,6 +93,8 @@ def kda_decay_fwd_kernel(
     q_start,
     decay,
     k_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -99,27 +105,26 @@ def kda_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -172,6 +177,8 @@ def kda_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -185,7 +192,8 @@ def kda_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_start.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -202,10 +210,10 @@ def kda_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k_start = tl.load(
             k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -265,6 +273,8 @@ def kda_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -278,7 +288,8 @@ def kda_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_start.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -295,10 +306,10 @@ def kda_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k_start = tl.load(
             k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -311,7 +322,7 @@ def kda_states_fwd_kernel(
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -356,6 +367,8 @@ def kda_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_beta: tl.constexpr,
@@ -368,7 +381,8 @@ def kda_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -385,9 +399,9 @@ def kda_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -404,7 +418,7 @@ def kda_scan_bwd_kernel(
         b_k_start = tl.load(
             k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -463,8 +477,10 @@ def kda_gradient_bwd_kernel(
     dbeta,
     dq,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_k: tl.constexpr,
     H_v: tl.constexpr,
@@ -479,11 +495,10 @@ def kda_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -493,9 +508,9 @@ def kda_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
@@ -548,9 +563,9 @@ def kda_gradient_bwd_kernel(
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
         # A dZ_m * v: [BT]
         b_product_m += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_beta = (i_b * T + o_t) * H_beta + i_h // (H // H_beta)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -558,7 +573,7 @@ def kda_gradient_bwd_kernel(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
             g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -647,7 +662,7 @@ def kda_gradient_bwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dbeta + i_k.to(tl.int64) * NBH * T + row,
+        dbeta + i_k.to(tl.int64) * NR + row,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_t,
     )
@@ -666,6 +681,8 @@ def kda_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -676,11 +693,10 @@ def kda_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -688,8 +704,8 @@ def kda_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_z = tl.load(z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0)
     b_q_start = tl.load(
@@ -713,7 +729,7 @@ def kda_output_fwd_kernel(
     )
 
 
-def forward(k, v, beta, q, g, state, scale, chunk_size):
+def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -723,19 +739,22 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("kda", "prep_fwd", "k", k, K=K, V=V)
-    Pt0m = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
-    A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=k.device)
-    kda_prep_fwd_kernel[(NT * B * H,)](
+    Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+    A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+    kda_prep_fwd_kernel[(NC * H,)](
         q,
         k,
         beta,
         g,
         Pt0m,
         A,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -752,9 +771,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_decay_fwd_kernel[(NK * NT * B * H,)](
+    kda_decay_fwd_kernel[(NK * NC * H,)](
         k,
         q,
         g,
@@ -762,6 +781,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         q_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -773,11 +794,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, k.device):
+    if splits(N * H, NC // max(N, 1), k.device):
         config = tiles("kda", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-        kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k_start,
             beta,
             v,
@@ -788,6 +809,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -803,13 +826,15 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
         )
         config = tiles("kda", "output_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        kda_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        kda_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0m,
             z,
             q_start,
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             K=K,
@@ -824,7 +849,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     else:
         config = tiles("kda", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        kda_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        kda_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k_start,
             A,
             beta,
@@ -837,6 +862,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -861,7 +888,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     )
 
 
-def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
+def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = k.shape[0], k.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -871,7 +898,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0m, A, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -880,9 +908,9 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=k.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_decay_fwd_kernel[(NK * NT * B * H,)](
+    kda_decay_fwd_kernel[(NK * NC * H,)](
         k,
         q,
         g,
@@ -890,6 +918,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         q_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_k=k.shape[2],
@@ -903,8 +933,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     )
     config = tiles("kda", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k_start,
         beta,
         v,
@@ -915,6 +945,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -931,8 +963,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     config = tiles("kda", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=k.device)
-    kda_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+    kda_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k_end,
         Pt0m,
         do,
@@ -947,6 +979,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_beta=beta.shape[2],
@@ -965,7 +999,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
     dk = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     dbeta = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_gradient_bwd_kernel[(NK * NT * B * H,)](
+    kda_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
         k,
@@ -981,8 +1015,10 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size):
         dbeta,
         dq,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_k=k.shape[2],
         H_v=v.shape[2],

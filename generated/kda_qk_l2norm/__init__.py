@@ -37,7 +37,7 @@ def _forward(
     form = kernels if call.backend == "triton" else chunk
     k_S, q_S = tokens.operands(*call.lift(q, k))
     o, S, saved = form.forward(
-        call.narrow(k_S), v, beta, call.narrow(q_S), g, S, scale, call.chunk_size
+        call.narrow(k_S), v, beta, call.narrow(q_S), g, S, scale, *call.chunking
     )
     return (o,), (S,), (saved,)
 
@@ -59,7 +59,7 @@ def _backward(
     (saved,) = kept
     k_S, q_S = tokens.operands(*call.lift(q, k))
     dk_S, dv, dbeta, dq_S, dg, dS = form.backward(
-        saved, call.narrow(k_S), v, beta, call.narrow(q_S), g, scale, do, dS, call.chunk_size
+        saved, call.narrow(k_S), v, beta, call.narrow(q_S), g, scale, do, dS, *call.chunking
     )
     dq, dk = tokens.operands_adjoint(*call.lift(q, k), reduced(dk_S, k_S), reduced(dq_S, q_S))
     return (
@@ -73,7 +73,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, g, beta, S, scale)
+    results = form.forward(q, k, v, g, beta, S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -91,7 +91,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, g, beta, scale, *kept[0], do, dS)
+    found = form.backward(q, k, v, g, beta, scale, *kept[0], do, dS, *call.offsets)
     return found[:5], found[5:]
 
 
@@ -131,6 +131,7 @@ def kda_qk_l2norm(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Kimi delta attention, q and k normalised (Kimi Team 2025, arXiv:2510.26692).
 
@@ -151,11 +152,13 @@ def kda_qk_l2norm(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

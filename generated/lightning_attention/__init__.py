@@ -41,7 +41,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    o, S, saved = form.forward(v, q, k, call.spread(g), S, scale, call.chunk_size)
+    o, S, saved = form.forward(v, q, k, call.spread(g), S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
 
@@ -62,7 +62,7 @@ def _backward(
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
     dv, dq, dk, dg, dS = form.backward(
-        saved, v, q, k, call.spread(g), scale, do, dS, call.chunk_size
+        saved, v, q, k, call.spread(g), scale, do, dS, *call.chunking
     )
     return (reduced(dq, q), reduced(dk, k), reduced(dv, v), reduced(dg, g)), (dS,)
 
@@ -80,7 +80,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, g[0, 0], S, layer_idx, num_layers, scale)
+    results = form.forward(q, k, v, g[0, 0], S, layer_idx, num_layers, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -99,7 +99,9 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, g[0, 0], layer_idx, num_layers, scale, *kept[0], do, dS)
+    found = form.backward(
+        q, k, v, g[0, 0], layer_idx, num_layers, scale, *kept[0], do, dS, *call.offsets
+    )
     return found[:4], found[4:]
 
 
@@ -146,6 +148,7 @@ def lightning_attention(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Lightning Attention-2 (Qin et al. 2024, arXiv:2401.04658).
 
@@ -164,11 +167,13 @@ def lightning_attention(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v, g), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v, g), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, layer_idx, num_layers, scale), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -21,6 +23,8 @@ def lightning_attention_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -36,7 +40,8 @@ def lightning_attention_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -54,10 +59,10 @@ def lightning_attention_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -67,7 +72,7 @@ def lightning_attention_scan_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -116,6 +121,8 @@ def lightning_attention_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -130,7 +137,8 @@ def lightning_attention_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -147,15 +155,15 @@ def lightning_attention_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -163,7 +171,7 @@ def lightning_attention_states_fwd_kernel(
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -194,6 +202,8 @@ def lightning_attention_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -208,7 +218,8 @@ def lightning_attention_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -226,9 +237,9 @@ def lightning_attention_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -238,7 +249,7 @@ def lightning_attention_scan_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -246,7 +257,7 @@ def lightning_attention_scan_bwd_kernel(
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -304,8 +315,10 @@ def lightning_attention_gradient_bwd_kernel(
     dq,
     dk,
     scale,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_v: tl.constexpr,
     H_q: tl.constexpr,
@@ -319,11 +332,10 @@ def lightning_attention_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = v.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -332,9 +344,9 @@ def lightning_attention_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_v_dh = tl.zeros([BT, BK], dtype=tl.float32)
     b_product = 0.0
     b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
@@ -369,15 +381,15 @@ def lightning_attention_gradient_bwd_kernel(
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # dO v: [BT, BT]
         b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -435,7 +447,7 @@ def lightning_attention_gradient_bwd_kernel(
     b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_q, input_precision=PRECISION)
     # dk = E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
     b_dk = b_product_wk + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
@@ -457,6 +469,8 @@ def lightning_attention_output_fwd_kernel(
     g,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -471,11 +485,10 @@ def lightning_attention_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -485,11 +498,11 @@ def lightning_attention_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -504,7 +517,7 @@ def lightning_attention_output_fwd_kernel(
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -531,7 +544,7 @@ def lightning_attention_output_fwd_kernel(
     )
 
 
-def forward(v, q, k, g, state, scale, chunk_size):
+def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -540,19 +553,22 @@ def forward(v, q, k, g, state, scale, chunk_size):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             v,
             g,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -569,7 +585,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
         )
         config = tiles("lightning_attention", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        lightning_attention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        lightning_attention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             k,
             v,
@@ -577,6 +593,8 @@ def forward(v, q, k, g, state, scale, chunk_size):
             g,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -595,7 +613,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     else:
         config = tiles("lightning_attention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        lightning_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        lightning_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             k,
             v,
@@ -604,6 +622,8 @@ def forward(v, q, k, g, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -622,7 +642,7 @@ def forward(v, q, k, g, state, scale, chunk_size):
     return o, ht, (h0,)
 
 
-def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
+def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -631,20 +651,23 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         v,
         g,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -661,8 +684,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     )
     config = tiles("lightning_attention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    lightning_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    lightning_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         q,
         do,
@@ -672,6 +695,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -691,7 +716,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
     dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    lightning_attention_gradient_bwd_kernel[(NK * NT * B * H,)](
+    lightning_attention_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         k,
@@ -703,8 +728,10 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size):
         dq,
         dk,
         scale,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_v=v.shape[2],
         H_q=q.shape[2],

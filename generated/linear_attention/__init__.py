@@ -31,7 +31,7 @@ _SIGNATURE = Signature(
 def _forward(call: Call, q: Tensor, k: Tensor, v: Tensor, S: Tensor, scale: float) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    o, S, saved = form.forward(v, q, k, S, scale, call.chunk_size)
+    o, S, saved = form.forward(v, q, k, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
 
@@ -41,14 +41,14 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    dv, dq, dk, dS = form.backward(saved, v, q, k, scale, do, dS, call.chunk_size)
+    dv, dq, dk, dS = form.backward(saved, v, q, k, scale, do, dS, *call.chunking)
     return (reduced(dq, q), reduced(dk, k), reduced(dv, v)), (dS,)
 
 
 def _loop_forward(call: Call, q: Tensor, k: Tensor, v: Tensor, S: Tensor, scale: float) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, S, scale)
+    results = form.forward(q, k, v, S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -57,7 +57,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, scale, *kept[0], do, dS)
+    found = form.backward(q, k, v, scale, *kept[0], do, dS, *call.offsets)
     return found[:3], found[3:]
 
 
@@ -89,6 +89,7 @@ def linear_attention(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Linear attention (Katharopoulos, Vyas, Pappas, Fleuret 2020, arXiv:2006.16236).
 
@@ -104,11 +105,13 @@ def linear_attention(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -20,6 +22,8 @@ def linear_attention_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -34,7 +38,8 @@ def linear_attention_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -52,10 +57,10 @@ def linear_attention_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row = (i_b * T + o_t) * H + i_h
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row = (i_0 + o_t) * H + i_h
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -97,6 +102,8 @@ def linear_attention_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -110,7 +117,8 @@ def linear_attention_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -127,15 +135,15 @@ def linear_attention_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -161,6 +169,8 @@ def linear_attention_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_q: tl.constexpr,
@@ -174,7 +184,8 @@ def linear_attention_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -192,9 +203,9 @@ def linear_attention_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -204,7 +215,7 @@ def linear_attention_scan_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -250,6 +261,8 @@ def linear_attention_gradient_bwd_kernel(
     dq,
     dk,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -263,11 +276,10 @@ def linear_attention_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -276,9 +288,9 @@ def linear_attention_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
@@ -310,8 +322,8 @@ def linear_attention_gradient_bwd_kernel(
         b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
         # dO v: [BT, BT]
         b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -356,6 +368,8 @@ def linear_attention_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -369,11 +383,10 @@ def linear_attention_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -383,11 +396,11 @@ def linear_attention_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_q = (i_b * T + o_t) * H_q + i_h // (H // H_q)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -419,7 +432,7 @@ def linear_attention_output_fwd_kernel(
     )
 
 
-def forward(v, q, k, state, scale, chunk_size):
+def forward(v, q, k, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -427,18 +440,21 @@ def forward(v, q, k, state, scale, chunk_size):
     v = v.to(dtype).contiguous()
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             v,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -454,13 +470,15 @@ def forward(v, q, k, state, scale, chunk_size):
         )
         config = tiles("linear_attention", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        linear_attention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        linear_attention_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             q,
             k,
             v,
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -478,7 +496,7 @@ def forward(v, q, k, state, scale, chunk_size):
     else:
         config = tiles("linear_attention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        linear_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        linear_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             q,
             k,
             v,
@@ -486,6 +504,8 @@ def forward(v, q, k, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -503,7 +523,7 @@ def forward(v, q, k, state, scale, chunk_size):
     return o, ht, (h0,)
 
 
-def backward(saved, v, q, k, scale, do, d_state, chunk_size):
+def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -511,19 +531,22 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
     v = v.to(dtype).contiguous()
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         v,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -539,8 +562,8 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
     )
     config = tiles("linear_attention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    linear_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    linear_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         q,
         do,
@@ -549,6 +572,8 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -566,7 +591,7 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    linear_attention_gradient_bwd_kernel[(NK * NT * B * H,)](
+    linear_attention_gradient_bwd_kernel[(NK * NC * H,)](
         do,
         h,
         v,
@@ -576,6 +601,8 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size):
         dq,
         dk,
         scale,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

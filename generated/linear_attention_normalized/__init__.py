@@ -37,9 +37,9 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     qs_S = tokens.operands_S(*call.lift(q), scale)
-    read_S, S, saved_S = form.forward_S(v, call.narrow(qs_S), k, S, call.chunk_size)
+    read_S, S, saved_S = form.forward_S(v, call.narrow(qs_S), k, S, *call.chunking)
     qs_z = tokens.operands_z(*call.lift(q), scale)
-    read_z, z, saved_z = form.forward_z(call.narrow(qs_z), k, z, call.chunk_size)
+    read_z, z, saved_z = form.forward_z(call.narrow(qs_z), k, z, *call.chunking)
     o = tokens.output(*call.lift(read_S, read_z), eps)
     return (o,), (S, z), (saved_S, saved_z, (read_S, read_z))
 
@@ -63,11 +63,11 @@ def _backward(
     qs_z = tokens.operands_z(*call.lift(q), scale)
     dread_S, dread_z = tokens.output_adjoint(*call.lift(read_S, read_z), eps, do)
     dqs_z, dk, dz = form.backward_z(
-        saved_z, call.narrow(qs_z), k, sum_heads(dread_z, dz.shape[1]), dz, call.chunk_size
+        saved_z, call.narrow(qs_z), k, sum_heads(dread_z, dz.shape[1]), dz, *call.chunking
     )
     dq = tokens.operands_z_adjoint(scale, reduced(dqs_z, qs_z))
     dv, dqs_S, dk_2, dS = form.backward_S(
-        saved_S, v, call.narrow(qs_S), k, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
+        saved_S, v, call.narrow(qs_S), k, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )
     dq_2 = tokens.operands_S_adjoint(scale, reduced(dqs_S, qs_S))
     return (
@@ -81,7 +81,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(q, k, v, S, z, scale, eps)
+    results = form.forward(q, k, v, S, z, scale, eps, *call.offsets)
     return results[:1], results[1:3], (results[3:],)
 
 
@@ -99,7 +99,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(q, k, v, scale, eps, *kept[0], do, dS, dz)
+    found = form.backward(q, k, v, scale, eps, *kept[0], do, dS, dz, *call.offsets)
     return found[:3], found[3:]
 
 
@@ -138,6 +138,7 @@ def linear_attention_normalized(
     initial_state: tuple[Tensor | None, ...] | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """Linear attention with the normaliser of softmax attention.
 
@@ -157,11 +158,13 @@ def linear_attention_normalized(
         eps: 1e-10 if None.
         initial_state: [B, H, K, V] and [B, H, K], zeros where None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final states S [B, H, K, V] and z [B, H, K] in
         float32, or in float64 if any input is, else None.
     """
-    call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale, eps), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -19,6 +21,8 @@ def linear_attention_normalized_S_scan_fwd_kernel(
     o,
     h0,
     ht,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -33,7 +37,8 @@ def linear_attention_normalized_S_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = qs.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -51,10 +56,10 @@ def linear_attention_normalized_S_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        row = (i_b * T + o_t) * H + i_h
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row = (i_0 + o_t) * H + i_h
         b_qs = tl.load(
             qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -96,6 +101,8 @@ def linear_attention_normalized_S_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -109,7 +116,8 @@ def linear_attention_normalized_S_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -126,15 +134,15 @@ def linear_attention_normalized_S_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -159,6 +167,8 @@ def linear_attention_normalized_S_scan_bwd_kernel(
     dht,
     dh0,
     dh,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_qs: tl.constexpr,
@@ -172,7 +182,8 @@ def linear_attention_normalized_S_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -190,9 +201,9 @@ def linear_attention_normalized_S_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-        row = (i_b * T + o_t) * H + i_h
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row = (i_0 + o_t) * H + i_h
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -202,7 +213,7 @@ def linear_attention_normalized_S_scan_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -243,6 +254,8 @@ def linear_attention_normalized_S_gradient_bwd_kernel(
     qs,
     dqs,
     dk,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -256,11 +269,10 @@ def linear_attention_normalized_S_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -269,9 +281,9 @@ def linear_attention_normalized_S_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
     b_dP = tl.zeros([BT, BT], dtype=tl.float32)
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
@@ -303,8 +315,8 @@ def linear_attention_normalized_S_gradient_bwd_kernel(
         b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
         # dP_t0wT = dO_t0 v: [BT, BT]
         b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -342,6 +354,8 @@ def linear_attention_normalized_S_output_fwd_kernel(
     v,
     h,
     o,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -355,11 +369,10 @@ def linear_attention_normalized_S_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = qs.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -369,11 +382,11 @@ def linear_attention_normalized_S_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_qs = tl.load(
         qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -405,7 +418,7 @@ def linear_attention_normalized_S_output_fwd_kernel(
     )
 
 
-def forward_S(v, qs, k, state, chunk_size):
+def forward_S(v, qs, k, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -413,18 +426,21 @@ def forward_S(v, qs, k, state, chunk_size):
     v = v.to(dtype).contiguous()
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             k,
             v,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -440,14 +456,14 @@ def forward_S(v, qs, k, state, chunk_size):
         )
         config = tiles("linear_attention_normalized", "S_output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        linear_attention_normalized_S_output_fwd_kernel[
-            (triton.cdiv(V, config["BV"]) * NT * B * H,)
-        ](
+        linear_attention_normalized_S_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             qs,
             k,
             v,
             h,
             o,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -465,13 +481,15 @@ def forward_S(v, qs, k, state, chunk_size):
     else:
         config = tiles("linear_attention_normalized", "S_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        linear_attention_normalized_S_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        linear_attention_normalized_S_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             qs,
             k,
             v,
             o,
             h0,
             ht,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -489,7 +507,7 @@ def forward_S(v, qs, k, state, chunk_size):
     return o, ht, (h0,)
 
 
-def backward_S(saved, v, qs, k, do, d_state, chunk_size):
+def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -497,19 +515,22 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
     v = v.to(dtype).contiguous()
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    linear_attention_normalized_S_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         v,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -525,8 +546,8 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
     )
     config = tiles("linear_attention_normalized", "S_scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    linear_attention_normalized_S_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k,
         qs,
         do,
@@ -534,6 +555,8 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
         dht,
         dh0,
         dh,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_qs=qs.shape[2],
@@ -551,7 +574,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     dqs = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_gradient_bwd_kernel[(NK * NT * B * H,)](
+    linear_attention_normalized_S_gradient_bwd_kernel[(NK * NC * H,)](
         do,
         h,
         v,
@@ -560,6 +583,8 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size):
         qs,
         dqs,
         dk,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],
@@ -584,6 +609,8 @@ def linear_attention_normalized_z_scan_fwd_kernel(
     o,
     h0,
     ht,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_qs: tl.constexpr,
@@ -595,7 +622,8 @@ def linear_attention_normalized_z_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_bh = tl.program_id(0)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -606,9 +634,9 @@ def linear_attention_normalized_z_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-        row = (i_b * T + o_t) * H + i_h
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row = (i_0 + o_t) * H + i_h
         b_qs = tl.load(
             qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -638,6 +666,8 @@ def linear_attention_normalized_z_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_k: tl.constexpr,
@@ -647,7 +677,8 @@ def linear_attention_normalized_z_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_bh = tl.program_id(0)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -658,11 +689,11 @@ def linear_attention_normalized_z_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * K
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(h + p_s + o_k, b_h.to(dtype), mask=m_k)
         # sum k: [BK]
         b_total_k = tl.sum(b_k.to(tl.float32), 0)
@@ -677,6 +708,8 @@ def linear_attention_normalized_z_scan_bwd_kernel(
     dht,
     dh0,
     dh,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_qs: tl.constexpr,
@@ -686,7 +719,8 @@ def linear_attention_normalized_z_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_bh = tl.program_id(0)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = qs.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -697,13 +731,13 @@ def linear_attention_normalized_z_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-        row = (i_b * T + o_t) * H + i_h
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row = (i_0 + o_t) * H + i_h
         b_do = tl.load(do + row, mask=m_t, other=0.0).to(tl.float32)
         b_qs = tl.load(
             qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * K
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(dh + p_s + o_k, b_dh.to(dtype), mask=m_k)
         # dO_t0 * qs: [BK]
         b_product_k = tl.sum(b_do[:, None] * b_qs.to(tl.float32), 0)
@@ -720,6 +754,8 @@ def linear_attention_normalized_z_gradient_bwd_kernel(
     qs,
     dqs,
     dk,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_qs: tl.constexpr,
@@ -730,11 +766,10 @@ def linear_attention_normalized_z_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -742,10 +777,10 @@ def linear_attention_normalized_z_gradient_bwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_do = tl.load(do + row, mask=m_t, other=0.0).to(tl.float32)
     b_h = tl.load(h + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
     b_k = tl.load(
@@ -789,6 +824,8 @@ def linear_attention_normalized_z_output_fwd_kernel(
     k,
     h,
     o,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_qs: tl.constexpr,
@@ -799,19 +836,19 @@ def linear_attention_normalized_z_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_qs = (i_b * T + o_t) * H_qs + i_h // (H // H_qs)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_qs = tl.load(
         qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -832,24 +869,27 @@ def linear_attention_normalized_z_output_fwd_kernel(
     tl.store(o + row, b_o.to(o.dtype.element_ty), mask=m_t)
 
 
-def forward_z(qs, k, state, chunk_size):
+def forward_z(qs, k, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = qs.shape[0], qs.shape[1], state.shape[1]
     (K,) = state.shape[2:]
     dtype = common_dtype(qs, k)
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    if splits(B * H, NT, qs.device):
+    if splits(N * H, NC // max(N, 1), qs.device):
         config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
-        h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
-        linear_attention_normalized_z_states_fwd_kernel[(B * H,)](
+        h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
+        linear_attention_normalized_z_states_fwd_kernel[(N * H,)](
             k,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -861,11 +901,13 @@ def forward_z(qs, k, state, chunk_size):
         )
         config = tiles("linear_attention_normalized", "z_output_fwd", "", qs, K=K)
         o = torch.empty(B, T, H, dtype=torch.float32, device=qs.device)
-        linear_attention_normalized_z_output_fwd_kernel[(NT * B * H,)](
+        linear_attention_normalized_z_output_fwd_kernel[(NC * H,)](
             qs,
             k,
             h,
             o,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_qs=qs.shape[2],
@@ -880,12 +922,14 @@ def forward_z(qs, k, state, chunk_size):
     else:
         config = tiles("linear_attention_normalized", "z_scan_fwd", "", qs, K=K)
         o = torch.empty(B, T, H, dtype=torch.float32, device=qs.device)
-        linear_attention_normalized_z_scan_fwd_kernel[(B * H,)](
+        linear_attention_normalized_z_scan_fwd_kernel[(N * H,)](
             qs,
             k,
             o,
             h0,
             ht,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_qs=qs.shape[2],
@@ -900,25 +944,28 @@ def forward_z(qs, k, state, chunk_size):
     return o, ht, (h0,)
 
 
-def backward_z(saved, qs, k, do, d_state, chunk_size):
+def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = qs.shape[0], qs.shape[1], d_state.shape[1]
     (K,) = d_state.shape[2:]
     dtype = common_dtype(qs, k)
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
-    h = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
-    linear_attention_normalized_z_states_fwd_kernel[(B * H,)](
+    h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
+    linear_attention_normalized_z_states_fwd_kernel[(N * H,)](
         k,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -929,13 +976,15 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
         num_stages=config["num_stages"],
     )
     config = tiles("linear_attention_normalized", "z_scan_bwd", "", qs, K=K)
-    dh = torch.empty(B * H * NT, K, dtype=dtype, device=qs.device)
-    linear_attention_normalized_z_scan_bwd_kernel[(B * H,)](
+    dh = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
+    linear_attention_normalized_z_scan_bwd_kernel[(N * H,)](
         do,
         qs,
         dht,
         dh0,
         dh,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_qs=qs.shape[2],
@@ -949,7 +998,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     dqs = torch.empty(B, T, H, K, dtype=dtype, device=qs.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=qs.device)
-    linear_attention_normalized_z_gradient_bwd_kernel[(NK * NT * B * H,)](
+    linear_attention_normalized_z_gradient_bwd_kernel[(NK * NC * H,)](
         do,
         h,
         k,
@@ -957,6 +1006,8 @@ def backward_z(saved, qs, k, do, d_state, chunk_size):
         qs,
         dqs,
         dk,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_qs=qs.shape[2],

@@ -38,7 +38,7 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     g_S = tokens.operands(*call.lift(dt, A))
-    read_S, S, saved = form.forward(x, dt, C, B, g_S, S, call.chunk_size)
+    read_S, S, saved = form.forward(x, dt, C, B, g_S, S, *call.chunking)
     o = tokens.output(*call.lift(x, read_S, D))
     return (o,), (S,), (saved,)
 
@@ -61,7 +61,7 @@ def _backward(
     g_S = tokens.operands(*call.lift(dt, A))
     dx, dread_S, dD = tokens.output_adjoint(*call.lift(x, D, like=do), do)
     dx_2, ddt, dC, dB, dg_S, dS = form.backward(
-        saved, x, dt, C, B, g_S, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
+        saved, x, dt, C, B, g_S, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )
     ddt_2, dA = tokens.operands_adjoint(*call.lift(dt, A), reduced(dg_S, g_S))
     return (
@@ -82,7 +82,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(x, dt, B, C, A[0, 0], D[0, 0], S)
+    results = form.forward(x, dt, B, C, A[0, 0], D[0, 0], S, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -100,7 +100,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(x, dt, B, C, A[0, 0], D[0, 0], *kept[0], do, dS)
+    found = form.backward(x, dt, B, C, A[0, 0], D[0, 0], *kept[0], do, dS, *call.offsets)
     return found[:6], found[6:]
 
 
@@ -139,6 +139,7 @@ def mamba2(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Mamba-2 (state space duality) (Dao and Gu 2024, arXiv:2405.21060).
 
@@ -157,11 +158,13 @@ def mamba2(
         D: [H], weight of the skip connection; by default 0.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of x; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((x, dt, B, C, A, D), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((x, dt, B, C, A, D), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call), output_final_state)

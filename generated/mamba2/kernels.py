@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -21,6 +23,8 @@ def mamba2_scan_fwd_kernel(
     o,
     h0,
     ht,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_x: tl.constexpr,
@@ -37,7 +41,8 @@ def mamba2_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = C.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -55,11 +60,11 @@ def mamba2_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
-        row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
-        row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-        row = (i_b * T + o_t) * H + i_h
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+        row = (i_0 + o_t) * H + i_h
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -72,7 +77,7 @@ def mamba2_scan_fwd_kernel(
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -128,6 +133,8 @@ def mamba2_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_x: tl.constexpr,
@@ -143,7 +150,8 @@ def mamba2_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = x.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -160,9 +168,9 @@ def mamba2_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
-        row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -172,7 +180,7 @@ def mamba2_states_fwd_kernel(
             mask=m_t[:, None] & m_k[None, :],
             other=0.0,
         )
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -180,7 +188,7 @@ def mamba2_states_fwd_kernel(
         b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -215,6 +223,8 @@ def mamba2_scan_bwd_kernel(
     dht,
     dh0,
     dh,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_dt: tl.constexpr,
@@ -230,7 +240,8 @@ def mamba2_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = B_rows.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -248,10 +259,10 @@ def mamba2_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
-        row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-        row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
-        row = (i_b * T + o_t) * H + i_h
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row = (i_0 + o_t) * H + i_h
         b_B_rows = tl.load(
             B_rows + row_B_rows[:, None] * K + o_k[None, :],
             mask=m_t[:, None] & m_k[None, :],
@@ -264,7 +275,7 @@ def mamba2_scan_bwd_kernel(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -272,7 +283,7 @@ def mamba2_scan_bwd_kernel(
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -329,8 +340,10 @@ def mamba2_gradient_bwd_kernel(
     ddt,
     dC,
     dB_rows,
+    cu_seqlens,
+    places,
     T,
-    NBH,
+    NR,
     H: tl.constexpr,
     H_x: tl.constexpr,
     H_dt: tl.constexpr,
@@ -345,11 +358,10 @@ def mamba2_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = x.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
@@ -358,18 +370,18 @@ def mamba2_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-    row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
-    row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+    row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+    row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_B_rows = tl.load(
         B_rows + row_B_rows[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_C = tl.load(
         C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -430,7 +442,7 @@ def mamba2_gradient_bwd_kernel(
         b_ddt += tl.sum(b_dZ * b_x.to(tl.float32), 1)
         # x dO_t0: [BT, BT]
         b_x_dO_2 += tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
-    row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
+    row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
     b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
     # C B_rows: [BT, BT]
     b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
@@ -476,8 +488,8 @@ def mamba2_gradient_bwd_kernel(
     b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_C, input_precision=PRECISION)
     # dB_rows = E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
     b_dB_rows = b_product_wk_2 + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * NBH * T + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-    tl.store(ddt + i_k.to(tl.int64) * NBH * T + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    tl.store(ddt + i_k.to(tl.int64) * NR + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
     tl.store(
         dC + row[:, None] * K + o_k[None, :],
         b_dC.to(dC.dtype.element_ty),
@@ -499,6 +511,8 @@ def mamba2_output_fwd_kernel(
     h,
     g,
     o,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_x: tl.constexpr,
@@ -514,11 +528,10 @@ def mamba2_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     dtype = C.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
@@ -528,12 +541,12 @@ def mamba2_output_fwd_kernel(
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_C = (i_b * T + o_t) * H_C + i_h // (H // H_C)
-    row_B_rows = (i_b * T + o_t) * H_B_rows + i_h // (H // H_B_rows)
-    row_dt = (i_b * T + o_t) * H_dt + i_h // (H // H_dt)
-    row_x = (i_b * T + o_t) * H_x + i_h // (H // H_x)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+    row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+    row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+    row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_C = tl.load(
         C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -549,7 +562,7 @@ def mamba2_output_fwd_kernel(
         mask=m_k[:, None] & m_v[None, :],
         other=0.0,
     )
-    row_g = (i_b * T + o_t) * H_g + i_h // (H // H_g)
+    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
@@ -578,7 +591,7 @@ def mamba2_output_fwd_kernel(
     )
 
 
-def forward(x, dt, C, B_rows, g, state, chunk_size):
+def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = x.shape[0], x.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -588,13 +601,14 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
     C = C.to(dtype).contiguous()
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
-    if splits(B * H, NT, x.device):
+    if splits(N * H, NC // max(N, 1), x.device):
         config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
-        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
+        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             dt,
             x,
             B_rows,
@@ -602,6 +616,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_x=x.shape[2],
@@ -619,7 +635,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
         )
         config = tiles("mamba2", "output_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-        mamba2_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        mamba2_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             C,
             B_rows,
             dt,
@@ -627,6 +643,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
             h,
             g,
             o,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_x=x.shape[2],
@@ -646,7 +664,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
     else:
         config = tiles("mamba2", "scan_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-        mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             C,
             B_rows,
             dt,
@@ -655,6 +673,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
             o,
             h0,
             ht,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_x=x.shape[2],
@@ -674,7 +694,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size):
     return o, ht, (h0,)
 
 
-def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
+def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = x.shape[0], x.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -684,14 +704,15 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
     C = C.to(dtype).contiguous()
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     (h0,) = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
     dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
     config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
-    mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
+    mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         dt,
         x,
         B_rows,
@@ -699,6 +720,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_x=x.shape[2],
@@ -716,8 +739,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
     )
     config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=x.device)
-    mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
+    mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         B_rows,
         C,
         do,
@@ -727,6 +750,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
         dht,
         dh0,
         dh,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_dt=dt.shape[2],
@@ -748,7 +773,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
     ddt = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     dC = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
     dB_rows = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
-    mamba2_gradient_bwd_kernel[(NK * NT * B * H,)](
+    mamba2_gradient_bwd_kernel[(NK * NC * H,)](
         x,
         dh,
         dt,
@@ -761,8 +786,10 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size):
         ddt,
         dC,
         dB_rows,
+        cu_seqlens,
+        places,
         T,
-        B * H,
+        B * T * H,
         H=H,
         H_x=x.shape[2],
         H_dt=dt.shape[2],

@@ -34,7 +34,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    read_S, S, saved = form.forward(v, r, k, w, S, call.chunk_size)
+    read_S, S, saved = form.forward(v, r, k, w, S, *call.chunking)
     o = tokens.output(*call.lift(r, k, v, read_S, u), scale)
     return (o,), (S,), (saved,)
 
@@ -56,7 +56,7 @@ def _backward(
     (saved,) = kept
     dr, dk, dv, dread_S, du = tokens.output_adjoint(*call.lift(r, k, v, u, like=do), scale, do)
     dv_2, dr_2, dk_2, dw, dS = form.backward(
-        saved, v, r, k, w, sum_heads(dread_S, dS.shape[1]), dS, call.chunk_size
+        saved, v, r, k, w, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )
     return (
         (
@@ -75,7 +75,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(r, k, v, w, u[0, 0], S, scale)
+    results = form.forward(r, k, v, w, u[0, 0], S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -93,7 +93,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(r, k, v, w, u[0, 0], scale, *kept[0], do, dS)
+    found = form.backward(r, k, v, w, u[0, 0], scale, *kept[0], do, dS, *call.offsets)
     return found[:5], found[5:]
 
 
@@ -133,6 +133,7 @@ def rwkv6(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """RWKV-6 (Finch) (Peng et al. 2024, arXiv:2404.05892).
 
@@ -148,11 +149,13 @@ def rwkv6(
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of r; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((r, k, v, w, u), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((r, k, v, w, u), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -6,7 +6,9 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -18,6 +20,8 @@ def rwkv6_prep_fwd_kernel(
     k,
     w,
     Pt0w,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_r: tl.constexpr,
@@ -28,16 +32,16 @@ def rwkv6_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_Pt0w = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
@@ -64,7 +68,7 @@ def rwkv6_prep_fwd_kernel(
         b_Pt0w += tl.where(
             m_strict, decayed_gram(b_r, b_k, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0), 0.0
         )
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
     )
@@ -78,6 +82,8 @@ def rwkv6_decay_fwd_kernel(
     r_start,
     decay,
     k_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_r: tl.constexpr,
@@ -88,27 +94,26 @@ def rwkv6_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_r = tl.load(
         r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_w = (
         tl.load(
             w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -152,6 +157,8 @@ def rwkv6_scan_fwd_kernel(
     o,
     h0,
     ht,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -164,7 +171,8 @@ def rwkv6_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Pt0w.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -181,9 +189,9 @@ def rwkv6_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -226,6 +234,8 @@ def rwkv6_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -238,7 +248,8 @@ def rwkv6_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -255,9 +266,9 @@ def rwkv6_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -265,7 +276,7 @@ def rwkv6_states_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -294,6 +305,8 @@ def rwkv6_scan_bwd_kernel(
     dht,
     dh0,
     dh,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -305,7 +318,8 @@ def rwkv6_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = k_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -322,8 +336,8 @@ def rwkv6_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -335,7 +349,7 @@ def rwkv6_scan_bwd_kernel(
         b_r_start = tl.load(
             r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -376,6 +390,8 @@ def rwkv6_gradient_bwd_kernel(
     dw,
     dr,
     dk,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -390,11 +406,10 @@ def rwkv6_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -402,9 +417,9 @@ def rwkv6_gradient_bwd_kernel(
     m_above = o_i[None, :] > o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
@@ -439,15 +454,15 @@ def rwkv6_gradient_bwd_kernel(
         b_dP += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
         # dP_t0wT = dO_t0 v: [BT, BT]
         b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_r = tl.load(
         r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_w = (
         tl.load(
             w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -524,6 +539,8 @@ def rwkv6_output_fwd_kernel(
     r_start,
     h,
     o,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -535,11 +552,10 @@ def rwkv6_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -547,9 +563,9 @@ def rwkv6_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_v = tl.load(
         v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -575,7 +591,7 @@ def rwkv6_output_fwd_kernel(
     )
 
 
-def forward(v, r, k, w, state, chunk_size):
+def forward(v, r, k, w, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -584,16 +600,19 @@ def forward(v, r, k, w, state, chunk_size):
     r = r.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     w = w.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("rwkv6", "prep_fwd", "k", v, K=K, V=V)
-    Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    rwkv6_prep_fwd_kernel[(NT * B * H,)](
+    Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    rwkv6_prep_fwd_kernel[(NC * H,)](
         r,
         k,
         w,
         Pt0w,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_r=r.shape[2],
@@ -608,15 +627,17 @@ def forward(v, r, k, w, state, chunk_size):
     config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv6_decay_fwd_kernel[(NK * NT * B * H,)](
+    rwkv6_decay_fwd_kernel[(NK * NC * H,)](
         r,
         k,
         w,
         r_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_r=r.shape[2],
@@ -628,16 +649,18 @@ def forward(v, r, k, w, state, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             decay,
             k_end,
             v,
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -652,12 +675,14 @@ def forward(v, r, k, w, state, chunk_size):
         )
         config = tiles("rwkv6", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        rwkv6_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        rwkv6_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0w,
             v,
             r_start,
             h,
             o,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -673,7 +698,7 @@ def forward(v, r, k, w, state, chunk_size):
     else:
         config = tiles("rwkv6", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Pt0w,
             v,
             r_start,
@@ -682,6 +707,8 @@ def forward(v, r, k, w, state, chunk_size):
             o,
             h0,
             ht,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -704,7 +731,7 @@ def forward(v, r, k, w, state, chunk_size):
     )
 
 
-def backward(saved, v, r, k, w, do, d_state, chunk_size):
+def backward(saved, v, r, k, w, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -713,7 +740,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     r = r.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     w = w.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -721,15 +749,17 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv6_decay_fwd_kernel[(NK * NT * B * H,)](
+    rwkv6_decay_fwd_kernel[(NK * NC * H,)](
         r,
         k,
         w,
         r_start,
         decay,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_r=r.shape[2],
@@ -742,14 +772,16 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
         num_stages=config["num_stages"],
     )
     config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         decay,
         k_end,
         v,
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -764,8 +796,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     )
     config = tiles("rwkv6", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    rwkv6_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    rwkv6_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         k_end,
         Pt0w,
         do,
@@ -775,6 +807,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
         dht,
         dh0,
         dh,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         K=K,
@@ -791,7 +825,7 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
     dw = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dr = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv6_gradient_bwd_kernel[(NK * NT * B * H,)](
+    rwkv6_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         k,
@@ -802,6 +836,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size):
         dw,
         dr,
         dk,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

@@ -44,7 +44,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    o, S, saved = form.forward(v, a, b, k, r, w, S, scale, call.chunk_size)
+    o, S, saved = form.forward(v, a, b, k, r, w, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
 
@@ -65,7 +65,7 @@ def _backward(
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
     dv, da, db, dk, dr, dw, dS = form.backward(
-        saved, v, a, b, k, r, w, scale, do, dS, call.chunk_size
+        saved, v, a, b, k, r, w, scale, do, dS, *call.chunking
     )
     return (
         (
@@ -93,7 +93,7 @@ def _loop_forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    results = form.forward(r, w, k, v, a, b, S, scale)
+    results = form.forward(r, w, k, v, a, b, S, scale, *call.offsets)
     return results[:1], results[1:2], (results[2:],)
 
 
@@ -112,7 +112,7 @@ def _loop_backward(
 ) -> Gradients:
     """Gradients of the tensors and of the initial states."""
     form = recurrent_kernels if call.backend == "triton" else recurrent
-    found = form.backward(r, w, k, v, a, b, scale, *kept[0], do, dS)
+    found = form.backward(r, w, k, v, a, b, scale, *kept[0], do, dS, *call.offsets)
     return found[:6], found[6:]
 
 
@@ -153,6 +153,7 @@ def rwkv7(
     initial_state: Tensor | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """RWKV-7 (Goose) (Peng et al. 2025, arXiv:2503.14456).
 
@@ -173,11 +174,13 @@ def rwkv7(
         scale: 1.0 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
-        cu_seqlens: None; packed sequences are not yet supported.
+        cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
+            last; B is 1 then and states are [N, H, ...].
+        cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
 
     Returns:
         o [B, T, H, V] in the dtype of r; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
-    call = _SIGNATURE.call((r, w, k, v, a, b), initial_state, cu_seqlens)
+    call = _SIGNATURE.call((r, w, k, v, a, b), initial_state, cu_seqlens, cu_seqlens_cpu)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -7,7 +7,9 @@ import triton.language as tl
 
 from lincodegen.runtime.bounded import bounded_columns, bounded_gram, bounded_rows
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -24,6 +26,8 @@ def rwkv7_prep_fwd_kernel(
     A,
     Nmw,
     Pt0w,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_a: tl.constexpr,
@@ -36,19 +40,19 @@ def rwkv7_prep_fwd_kernel(
     BK: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
-    NT = tl.cdiv(T, BT)
-    i_t, i_bh = tl.program_id(0) % NT, tl.program_id(0) // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_c = tl.program_id(0)
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_Pt0m = tl.zeros([BT, BT], dtype=tl.float32)
     b_N = tl.zeros([BT, BT], dtype=tl.float32)
     b_Nmw = tl.zeros([BT, BT], dtype=tl.float32)
@@ -92,7 +96,7 @@ def rwkv7_prep_fwd_kernel(
         )
         # P_t0w = <r, k>_E: [BT, BT]
         b_Pt0w += tl.where(m_lower, bounded_gram(b_r, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
-    i_n = i_bh.to(tl.int64) * NT + i_t
+    i_n = i_c.to(tl.int64)
     # A = (I - N_mm)^-1: [BT, BT]
     b_A = unit_lower_inverse(b_N, BT)
     tl.store(
@@ -119,6 +123,8 @@ def rwkv7_decay_fwd_kernel(
     decay,
     b_end,
     k_end,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_a: tl.constexpr,
@@ -131,22 +137,21 @@ def rwkv7_decay_fwd_kernel(
     BK: tl.constexpr,
 ):
     """Operands of every chunk decayed per channel to its start or end."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_a = tl.load(
         a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -159,7 +164,7 @@ def rwkv7_decay_fwd_kernel(
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_w = (
         tl.load(
             w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -223,6 +228,8 @@ def rwkv7_scan_fwd_kernel(
     h0,
     ht,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -235,7 +242,8 @@ def rwkv7_scan_fwd_kernel(
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Nmw.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -252,9 +260,9 @@ def rwkv7_scan_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -321,6 +329,8 @@ def rwkv7_states_fwd_kernel(
     h0,
     ht,
     h,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -333,7 +343,8 @@ def rwkv7_states_fwd_kernel(
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = Nmw.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -350,9 +361,9 @@ def rwkv7_states_fwd_kernel(
         i_t = i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
@@ -368,7 +379,7 @@ def rwkv7_states_fwd_kernel(
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
@@ -419,6 +430,8 @@ def rwkv7_scan_bwd_kernel(
     dh0,
     dh,
     scale,
+    cu_seqlens,
+    first_chunks,
     T,
     H: tl.constexpr,
     K: tl.constexpr,
@@ -430,7 +443,8 @@ def rwkv7_scan_bwd_kernel(
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = b_end.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -447,8 +461,8 @@ def rwkv7_scan_bwd_kernel(
         i_t = NT - 1 - i
         o_t = i_t * BT + o_i
         m_t = o_t < T
-        i_n = i_bh.to(tl.int64) * NT + i_t
-        row = (i_b * T + o_t) * H + i_h
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
         b_b_end = tl.load(
             b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -469,7 +483,7 @@ def rwkv7_scan_bwd_kernel(
         b_a_start = tl.load(
             a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        p_s = (i_bh.to(tl.int64) * NT + i_t) * (K * V)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
@@ -536,6 +550,8 @@ def rwkv7_gradient_bwd_kernel(
     dk,
     dr,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -552,11 +568,10 @@ def rwkv7_gradient_bwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """Gradients of every chunk from the states and cotangents around it."""
-    NT = tl.cdiv(T, BT)
     NK = tl.cdiv(K, BK)
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -566,9 +581,9 @@ def rwkv7_gradient_bwd_kernel(
     m_strict = o_i[:, None] > o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
@@ -633,10 +648,10 @@ def rwkv7_gradient_bwd_kernel(
         b_dNT_2 += tl.dot(b_z, tl.trans(b_dr_), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_b * T + o_t) * H_k + i_h // (H // H_k)
-    row_b = (i_b * T + o_t) * H_b + i_h // (H // H_b)
-    row_r = (i_b * T + o_t) * H_r + i_h // (H // H_r)
-    row_a = (i_b * T + o_t) * H_a + i_h // (H // H_a)
+    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+    row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
@@ -649,7 +664,7 @@ def rwkv7_gradient_bwd_kernel(
     b_a = tl.load(
         a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    row_w = (i_b * T + o_t) * H_w + i_h // (H // H_w)
+    row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
     b_w = (
         tl.load(
             w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -801,6 +816,8 @@ def rwkv7_output_fwd_kernel(
     h,
     o,
     scale,
+    cu_seqlens,
+    places,
     T,
     H: tl.constexpr,
     H_v: tl.constexpr,
@@ -812,11 +829,10 @@ def rwkv7_output_fwd_kernel(
     PRECISION: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
-    NT = tl.cdiv(T, BT)
     NV = tl.cdiv(V, BV)
     i_v, i_c = tl.program_id(0) % NV, tl.program_id(0) // NV
-    i_t, i_bh = i_c % NT, i_c // NT
-    i_b, i_h = (i_bh // H).to(tl.int64), i_bh % H
+    i_h = i_c % H
+    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -824,9 +840,9 @@ def rwkv7_output_fwd_kernel(
     m_v = o_v < V
     o_t = i_t * BT + o_i
     m_t = o_t < T
-    row_v = (i_b * T + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_bh.to(tl.int64) * NT + i_t
-    row = (i_b * T + o_t) * H + i_h
+    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+    i_n = i_c.to(tl.int64)
+    row = (i_0 + o_t) * H + i_h
     b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
     b_z = tl.load(z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0)
     b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
@@ -856,7 +872,7 @@ def rwkv7_output_fwd_kernel(
     )
 
 
-def forward(v, a, b, k, r, w, state, scale, chunk_size):
+def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
     K, V = state.shape[2:]
@@ -867,15 +883,16 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     k = k.to(dtype).contiguous()
     r = r.to(dtype).contiguous()
     w = w.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     h0 = state.contiguous()
     ht = torch.empty_like(h0)
     config = tiles("rwkv7", "prep_fwd", "k", v, K=K, V=V)
-    Pt0m = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    A = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    Nmw = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    Pt0w = torch.empty(B * H * NT, chunk_size, chunk_size, dtype=dtype, device=v.device)
-    rwkv7_prep_fwd_kernel[(NT * B * H,)](
+    Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    Nmw = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+    rwkv7_prep_fwd_kernel[(NC * H,)](
         r,
         b,
         a,
@@ -885,6 +902,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
         A,
         Nmw,
         Pt0w,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -902,10 +921,10 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv7_decay_fwd_kernel[(NK * NT * B * H,)](
+    rwkv7_decay_fwd_kernel[(NK * NC * H,)](
         a,
         r,
         b,
@@ -916,6 +935,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
         decay,
         b_end,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -929,11 +950,11 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(B * H, NT, v.device):
+    if splits(N * H, NC // max(N, 1), v.device):
         config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-        rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Nmw,
             v,
             a_start,
@@ -945,6 +966,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
             h0,
             ht,
             h,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -959,7 +982,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
         )
         config = tiles("rwkv7", "output_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        rwkv7_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NT * B * H,)](
+        rwkv7_output_fwd_kernel[(triton.cdiv(V, config["BV"]) * NC * H,)](
             Pt0m,
             z,
             Pt0w,
@@ -968,6 +991,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
             h,
             o,
             scale,
+            cu_seqlens,
+            places,
             T,
             H=H,
             H_v=v.shape[2],
@@ -983,7 +1008,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     else:
         config = tiles("rwkv7", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+        rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
             Nmw,
             v,
             a_start,
@@ -998,6 +1023,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
             h0,
             ht,
             scale,
+            cu_seqlens,
+            first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1023,7 +1050,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     )
 
 
-def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
+def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=None):
     """Gradients of the operands, in their order, and of the initial state."""
     B, T, H = v.shape[0], v.shape[1], d_state.shape[1]
     K, V = d_state.shape[2:]
@@ -1034,7 +1061,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
     k = k.to(dtype).contiguous()
     r = r.to(dtype).contiguous()
     w = w.contiguous()
-    NT = triton.cdiv(T, chunk_size)
+    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
+    cu_seqlens, first_chunks, places = numbered(packed)
     Pt0m, A, Nmw, Pt0w, h0 = saved
     do = do.to(dtype).contiguous()
     dht = d_state.contiguous()
@@ -1043,10 +1071,10 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
     NK = triton.cdiv(K, config["BK"])
     a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(B * H * NT, K, dtype=torch.float32, device=v.device)
+    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
     b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv7_decay_fwd_kernel[(NK * NT * B * H,)](
+    rwkv7_decay_fwd_kernel[(NK * NC * H,)](
         a,
         r,
         b,
@@ -1057,6 +1085,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
         decay,
         b_end,
         k_end,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_a=a.shape[2],
@@ -1072,8 +1102,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
     )
     config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         Nmw,
         v,
         a_start,
@@ -1085,6 +1115,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
         h0,
         ht,
         h,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -1100,8 +1132,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
     config = tiles("rwkv7", "scan_bwd", "v", v, K=K, V=V)
     dr_ = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(B * H * NT, K, V, dtype=dtype, device=v.device)
-    rwkv7_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * B * H,)](
+    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+    rwkv7_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
         b_end,
         Pt0m,
         do,
@@ -1118,6 +1150,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
         dh0,
         dh,
         scale,
+        cu_seqlens,
+        first_chunks,
         T,
         H=H,
         K=K,
@@ -1136,7 +1170,7 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
     db = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dr = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv7_gradient_bwd_kernel[(NK * NT * B * H,)](
+    rwkv7_gradient_bwd_kernel[(NK * NC * H,)](
         v,
         dh,
         k,
@@ -1154,6 +1188,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size):
         dk,
         dr,
         scale,
+        cu_seqlens,
+        places,
         T,
         H=H,
         H_v=v.shape[2],

@@ -26,6 +26,7 @@ class KernelLaunch:
         pointers: tensors by name, and whether they have the operands' dtype; else float32.
         scalars: floating-point arguments.
         integers: integer arguments with their typical values.
+        absent: tensors that are None in this call.
         constants: names of its constexpr parameters.
         tiled: the axis shared out over programs, "k", "v" or None.
         looped: the contracted axis that its inner loop goes over, or None.
@@ -36,6 +37,7 @@ class KernelLaunch:
     pointers: tuple[tuple[str, bool], ...]
     scalars: tuple[str, ...]
     integers: tuple[tuple[str, int], ...]
+    absent: tuple[str, ...]
     constants: tuple[str, ...]
     tiled: str | None
     looped: str | None
@@ -74,6 +76,7 @@ def job_of(
         "PRECISION": "ieee",
     }
     constants = {name: values.get(name, HEADS) for name in launch.constants}
+    arguments |= dict.fromkeys(launch.absent)
     return CompileJob(
         path, launch.name, arguments, constants, target, config.num_warps, config.num_stages
     )

@@ -89,7 +89,7 @@ class OpBody:
         operands = self._operands(group)
         saved = self.names.free(f"saved{group.suffix}")
         reads = [self.local[name] for name in group.reads]
-        args = [*operands, self._canonical(group.state), *self._scalars(group), "call.chunk_size"]
+        args = [*operands, self._canonical(group.state), *self._scalars(group), "*call.chunking"]
         targets = [*reads, self.local[group.state], saved]
         self._assign(targets, f"{self._module}.forward{group.suffix}", args)
         return saved
@@ -181,7 +181,7 @@ class OpBody:
                 self._note(operand.source, target)
         d_reads = [self._gradient(name) for name in group.reads]
         final = self._flipped(group.state, d_state)
-        args = [saved, *operands, *self._scalars(group), *d_reads, final, "call.chunk_size"]
+        args = [saved, *operands, *self._scalars(group), *d_reads, final, "*call.chunking"]
         self._assign([*targets, d_state], f"{self._module}.backward{group.suffix}", args)
         if group.computed is not None:
             like = self._computed(group, group.computed.program.outputs[0].name)

@@ -138,7 +138,7 @@ class OpPrinter:
             call=call,
             run=alias["run"],
             read_token=self._read_call("token", ["state"]),
-            read_call=self._read_call("call", ["initial_state", "cu_seqlens"]),
+            read_call=self._read_call("call", ["initial_state", "cu_seqlens", "cu_seqlens_cpu"]),
             constants=filled,
         )
 
@@ -221,6 +221,7 @@ class OpPrinter:
         arguments.append(f"initial_state: {state} | None = None")
         arguments.append("output_final_state: bool = False")
         arguments.append("cu_seqlens: Tensor | None = None")
+        arguments.append("cu_seqlens_cpu: Tensor | None = None")
         output = "Tensor" if len(self.recurrence.outputs) == 1 else "tuple[Tensor, ...]"
         final = "Tensor" if states == 1 else "tuple[Tensor, ...]"
         tail = f") -> tuple[{output}, {final} | None]:"

@@ -41,7 +41,11 @@ def _argument_docs(recurrence: Recurrence, arguments: Sequence[Tensor]) -> list[
     else:
         lines += _item(f"initial_state: {' and '.join(shapes)}, zeros where None.")
     lines += _item("output_final_state: Whether the final state is returned.")
-    lines += _item("cu_seqlens: None; packed sequences are not yet supported.")
+    lines += _item(
+        "cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first "
+        "and T last; B is 1 then and states are [N, H, ...]."
+    )
+    lines += _item("cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.")
     return lines
 
 

@@ -33,7 +33,12 @@ def recurrent_body(
     floats = [f"{n}: float" for n in constants]
 
     head = ["call: Call", *typed, *(f"{n}: Tensor" for n in states), *floats]
-    call = wrapped(f"results = {module}.forward(", [*tensors, *states, *constants], ")", INDENT)
+    call = wrapped(
+        f"results = {module}.forward(",
+        [*tensors, *states, *constants, "*call.offsets"],
+        ")",
+        INDENT,
+    )
     last = outputs + len(states)
     result = f"results[:{outputs}], results[{outputs}:{last}], (results[{last}:],)"
     doc = "Outputs and final states, and what the backward needs."
@@ -43,7 +48,7 @@ def recurrent_body(
     cotangents = [names.free(f"d{name}") for name, _ in recurrence.outputs]
     cotangents += [names.free(f"d{s.name}") for s in recurrence.states]
     head = ["call: Call", "kept: Kept", *typed, *floats, *(f"{n}: Tensor" for n in cotangents)]
-    args = [*tensors, *constants, "*kept[0]", *cotangents]
+    args = [*tensors, *constants, "*kept[0]", *cotangents, "*call.offsets"]
     call = wrapped(f"found = {module}.backward(", args, ")", INDENT)
     count = len(tensors)
     result = f"{INDENT}return found[:{count}], found[{count}:]"

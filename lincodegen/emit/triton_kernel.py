@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 
+from lincodegen.emit.pruning import identifiers, pruned
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_rows import SIZES, TILES
@@ -51,6 +51,7 @@ class ScanContext:
     state_offset: str
     reverse: bool
     kept: str | None
+    numbered: bool
     chunk: tuple[str, ...]
     body: tuple[str, ...]
 
@@ -198,7 +199,8 @@ class _Printer:
         words = identifiers(text)
         names = [*self._pointers()]
         names += [s.name for s in self.program.scalars if s.name in words]
-        names += ["T", *(["NBH"] if "NBH" in words else []), "H: tl.constexpr"]
+        names += ["cu_seqlens", "first_chunks" if self.kernel.carry else "places"]
+        names += ["T", *(["NR"] if "NR" in words else []), "H: tl.constexpr"]
         names += [f"{h}: tl.constexpr" for h in self._heads()]
         state = self.kernel.carry is not None
         looped = self.kernel.looped
@@ -252,7 +254,10 @@ class _Printer:
             if s.kind in ("square", "states", "border")
         ]
         if (squares and not self.kernel.carry) or any(s.kind != "states" for s in squares):
-            lines.append("i_n = i_bh.to(tl.int64) * NT + i_t")
+            number = (
+                "(i_c + i_t).to(tl.int64) * H + i_h" if self.kernel.carry else "i_c.to(tl.int64)"
+            )
+            lines.append(f"i_n = {number}")
         return lines + [f"{name} = {text}" for name, text in needed.items()]
 
     def _row_name(self, axis: str) -> str:
@@ -269,7 +274,7 @@ class _Printer:
             row, base = self._row_name(tile.axes[0]), stored.name
             if stored.kind == "parts":
                 live = rows.live(tile.axes[0])
-                extent = ["NBH", "T", *([str(live)] if live > 1 else [])]
+                extent = ["NR", *([str(live)] if live > 1 else [])]
                 extent += [SIZES[a] for a in tile.axes[1:]]
                 base += f" + i_k.to(tl.int64) * {' * '.join(extent)}"
             return rows.pointer(base, tile.axes, row), rows.masks(tile.axes)
@@ -351,6 +356,7 @@ class _Printer:
             offset,
             bool(carry and carry.reverse),
             carry.kept if carry else None,
+            bool(carry and carry.kept) or "i_c" in identifiers("\n".join(chunk)),
             tuple(chunk),
             tuple(body),
         )
@@ -358,22 +364,6 @@ class _Printer:
 
 
 _STATE_WORDS = ("o_k m_k o_v m_v T",)
-
-
-def identifiers(text: str) -> set[str]:
-    """The names in a text, attributes left out."""
-    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*\b(?!\s*=[^=])", text))
-
-
-def pruned(lines: list[str], used: list[str]) -> list[str]:
-    """The assignments among ``lines`` whose names later lines or ``used`` need."""
-    words = identifiers("\n".join(used))
-    kept: list[str] = []
-    for line in reversed(lines):
-        if line.split("\n")[-1].split(" = ")[0] in words:
-            kept.append(line)
-            words |= identifiers(line.split("\n")[-1])
-    return kept[::-1]
 
 
 def _over_k(line: str, body: Body) -> bool:

@@ -22,8 +22,8 @@ class TritonFunctions:
 def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctions:
     """Kernels, then ``forward`` and ``backward`` with the arguments of the PyTorch form.
 
-    forward(*operands, state, *scalars, chunk_size) -> (*reads, final_state, saved)
-    backward(saved, *operands, *scalars, *d_reads, d_state, chunk_size)
+    forward(*operands, state, *scalars, chunk_size, packed=None) -> (*reads, final_state, saved)
+    backward(saved, *operands, *scalars, *d_reads, d_state, chunk_size, packed=None)
         -> (*gradients of the operands, gradient of the state)
     """
     program = schedule.program
@@ -59,7 +59,7 @@ class _Launch:
 
     def forward(self, kernels: list[KernelText], split: list[KernelText]) -> str:
         """The text of ``forward``: prep, then one scan, or the states and what is read of them."""
-        args = [*self.names, "state", *self.scalars, "chunk_size"]
+        args = [*self.names, "state", *self.scalars, "chunk_size", "packed=None"]
         lines = [f"def forward{self.suffix}({', '.join(args)}):"]
         lines.append(
             '    """Reads of every token, the final state, and what the backward needs."""'
@@ -68,7 +68,7 @@ class _Launch:
         lines += ["    h0 = state.contiguous()", "    ht = torch.empty_like(h0)"]
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
-        lines.append(f"    if splits(B * H, NT, {self.names[0]}.device):")
+        lines.append(f"    if splits(N * H, NC // max(N, 1), {self.names[0]}.device):")
         for kernel in split:
             lines += [f"    {line}" for line in self._launch(kernel)]
         lines.append("    else:")
@@ -81,7 +81,7 @@ class _Launch:
     def backward(self, kernels: list[KernelText]) -> str:
         """The text of ``backward``."""
         outs = [f"do{j or ''}" for j in range(len(self.program.d_outputs))]
-        args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size"]
+        args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size", "packed=None"]
         lines = [f"def backward{self.suffix}({', '.join(args)}):"]
         lines.append(
             '    """Gradients of the operands, in their order, and of the initial state."""'
@@ -117,7 +117,10 @@ class _Launch:
         for name in self.names:
             cast = ".to(dtype)" if name in self.wide else ""
             lines.append(f"    {name} = {name}{cast}.contiguous()")
-        lines.append("    NT = triton.cdiv(T, chunk_size)")
+        lines += [
+            f"    N, NC = {state}.shape[0], chunk_count(B, T, chunk_size, packed)",
+            "    cu_seqlens, first_chunks, places = numbered(packed)",
+        ]
         return lines
 
     def _allocations(self, kernel: Kernel, known: list[str]) -> list[str]:
@@ -126,7 +129,7 @@ class _Launch:
             if stored.name not in known or kernel.role == "prep":
                 lines.append(f"    {stored.name} = {self._allocation(stored)}")
         if kernel.carry and kernel.carry.kept:
-            shape = ", ".join(["B * H * NT", *(SIZES[a] for a in self.program.carry.axes)])
+            shape = ", ".join(["NC * H", *(SIZES[a] for a in self.program.carry.axes)])
             lines.append(f"    {kernel.carry.kept} = {self._empty(shape, True)}")
         return lines
 
@@ -134,9 +137,9 @@ class _Launch:
         tile = strip(stored.tile)
         if stored.kind == "square":
             r, c = (self._extent(a) for a in tile.axes)
-            return self._empty(f"B * H * NT, {r}, {c}", True)
+            return self._empty(f"NC * H, {r}, {c}", True)
         if stored.kind == "border":
-            return self._empty("B * H * NT, K", False)
+            return self._empty("NC * H, K", False)
         live = self.rows.live(tile.axes[0])
         shape = ["B", "T", "H", *([str(live)] if live > 1 else [])]
         shape += [SIZES[a] for a in tile.axes[1:]]
@@ -160,7 +163,7 @@ class _Launch:
     def _call(self, kernel: KernelText) -> list[str]:
         """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
-        grid = "NT * B * H" if plan.carry is None else "B * H"
+        grid = "NC * H" if plan.carry is None else "N * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
         cut = "".join(a for a in axes if a in (plan.tiled, plan.looped))
@@ -174,8 +177,9 @@ class _Launch:
             grid = f"NK * {grid}"
         if plan.tiled == "v":
             grid = f'triton.cdiv(V, config["BV"]) * {grid}'
-        args = [*kernel.pointers, *kernel.scalars, "T"]
-        args += [*(["B * H"] if "NBH," in kernel.text else []), "H=H"]
+        numbers = "first_chunks" if plan.carry else "places"
+        args = [*kernel.pointers, *kernel.scalars, "cu_seqlens", numbers, "T"]
+        args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in sizes if s in kernel.constants]
         args.append("BT=chunk_size")
@@ -195,7 +199,9 @@ def module_header(tools: frozenset[str]) -> str:
     sources = {
         "bounded": bounded,
         "launch": ["common_dtype", "dot_precision", "tiles"],
+        "packing": ["chunk_count", "numbered"],
         "schedules": ["splits"],
+        "sequences": ["place_of_chunk", "place_of_sequence"],
         "tiles": general,
     }
     lines += [f"from lincodegen.runtime.{m} import {', '.join(n)}" for m, n in sources.items() if n]

@@ -89,9 +89,9 @@ class Rows:
         return lines
 
     def row(self, axis: str, heads: str) -> str:
-        """The number of a row in [B, T, heads, slots], int64 through ``i_b``."""
+        """The number of a row in [B, T, heads, slots], int64 through ``i_0``."""
         head = "i_h" if heads == "H" else f"i_h // (H // {heads})"
-        text = f"(i_b * T + {self.token(axis)}) * {heads} + {head}"
+        text = f"(i_0 + {self.token(axis)}) * {heads} + {head}"
         live = self.live(axis)
         if axis == "tok" or self.slots(axis) == 1:
             return text
@@ -165,7 +165,7 @@ class Clocks:
             name = f"b_{log}" if tag == "t" else f"b_{log}_{tag}"
             row = f"row_{log}" if tag == "t" else f"row_{log}_{tag}"
             token = self.rows.token(axis)
-            self.lines.append(f"{row} = (i_b * T + {token}) * H_{log} + i_h // (H // H_{log})")
+            self.lines.append(f"{row} = (i_0 + {token}) * H_{log} + i_h // (H // H_{log})")
             axes = (axis, "k") if channel else (axis,)
             pointer = self.rows.pointer(log, axes, row)
             mask = self.rows.masks(axes)

@@ -17,10 +17,11 @@ from lincodegen.spec.step import Node
 
 RESERVED = frozenset(
     (
-        *("B", "T", "H", "K", "V", "NT", "NK", "BT", "BK", "BV", "NBH", "PRECISION", "LOG2_E"),
+        *("B", "T", "H", "K", "V", "NT", "NK", "BT", "BK", "BV", "NR", "NC", "PRECISION", "LOG2_E"),
         *("tl", "torch", "triton", "dtype", "config", "tiles", "splits", "state", "saved", "i"),
         *("chunk_size", "batch", "length", "heads", "num_chunks", "S", "dS", "o", "do"),
         *("h", "h0", "ht", "dh", "dht", "dh0"),
+        *("cu_seqlens", "places", "first_chunks", "packed"),
     )
 )
 """Names that emitted text uses for itself."""

@@ -19,6 +19,7 @@ from lincodegen.runtime.heads import (
 from lincodegen.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
+    from lincodegen.runtime.packing import PackedChunks, Packing
     from lincodegen.runtime.signature import Signature
 
 States: TypeAlias = Tensor | Sequence[Tensor | None] | None
@@ -49,6 +50,7 @@ class Call:
     device: torch.device
     backend: str
     chunk_limit: int
+    packing: Packing | None = None
 
     @property
     def chunk_size(self) -> int:
@@ -56,6 +58,27 @@ class Call:
         least = LEAST_CHUNK if self.backend == "triton" else 1
         fitting = 1 << max(0, self.length - 1).bit_length()
         return min(self.chunk_limit, max(least, fitting))
+
+    @property
+    def chunking(self) -> tuple[int] | tuple[int, PackedChunks]:
+        """What a chunk form takes last: tokens a chunk and, in kernels, the packed chunks."""
+        if self.packing is None:
+            return (self.chunk_size,)
+        return self.chunk_size, self.packing.chunks(self.length, self.chunk_size)
+
+    @property
+    def offsets(self) -> tuple[()] | tuple[Tensor]:
+        """What a token loop takes last: the rows at which packed sequences start."""
+        return () if self.packing is None else (self.packing.cu_seqlens,)
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences, each with its states."""
+        return self.batch if self.packing is None else self.packing.sequences
+
+    def alone(self, length: int) -> Call:
+        """The call of one packed sequence by itself."""
+        return replace(self, length=length, packing=None)
 
     @property
     def empty(self) -> bool:
@@ -113,7 +136,7 @@ class Call:
             heads = self.heads[f"solved {state.name}"]
             if value is None:
                 sizes = (evaluate(s, self.sizes) for s in state.shape)
-                shape = (self.batch, heads, *sizes)
+                shape = (self.sequences, heads, *sizes)
                 found.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
             else:
                 found.append(repeat_heads(value.to(self.dtype), heads, STATE_AXIS))

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.schedules import pinned_schedule
+from lincodegen.runtime.separate import one_by_one
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
@@ -43,6 +44,8 @@ def run(
     """Outputs and final states of a call; one is a tensor, several a tuple."""
     if body.recurrent is not None and pinned_schedule() == "recurrent":
         body, call = body.recurrent, call.looped()
+    if call.packing is not None and call.backend == "torch":
+        body = Body(*one_by_one(body.forward, body.backward))
     results = _Recurrence.apply(call, body, constants, *call.tensors.values(), *call.states)
     count = len(call.signature.outputs)
     outputs, finals = results[:count], results[count:]

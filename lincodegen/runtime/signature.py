@@ -12,6 +12,7 @@ from torch import Tensor
 from lincodegen.runtime.backend import chosen_backend
 from lincodegen.runtime.call import Call, States
 from lincodegen.runtime.launch import chunk_tokens, common_dtype
+from lincodegen.runtime.packing import read_packing
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -67,6 +68,7 @@ class Signature:
         tensors: Sequence[Tensor | None],
         initial_state: States = None,
         cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None,
     ) -> Call:
         """Reads sizes, heads, dtype and device off the arguments of a call.
 
@@ -74,8 +76,6 @@ class Signature:
             TypeError: an argument is no tensor.
             ValueError: a shape, dtype, device or number of heads does not fit.
         """
-        if cu_seqlens is not None:
-            raise ValueError(f"{self.name}: cu_seqlens is not yet supported; expected: None")
         pairs = zip(self._arguments, tensors, strict=True)
         given = {x.name: self._tensor(x, value) for x, value in pairs}
         present = {name: x for name, x in given.items() if x is not None}
@@ -85,7 +85,9 @@ class Signature:
         heads = self._heads(present)
         double = any(x.dtype == torch.float64 for x in present.values())
         dtype = torch.float64 if double else torch.float32
-        states = self._states(initial_state, (batch, heads, sizes, device))
+        packing = read_packing(self.name, (cu_seqlens, cu_seqlens_cpu), (batch, length), device)
+        sequences = batch if packing is None else packing.sequences
+        states = self._states(initial_state, (sequences, heads, sizes, device))
         form = chosen_backend(device, dtype, self.has_kernels)
         return Call(
             signature=self,
@@ -100,6 +102,7 @@ class Signature:
             device=device,
             backend=form,
             chunk_limit=self._chunk_limit(form, present, sizes, device),
+            packing=packing,
         )
 
     def _chunk_limit(

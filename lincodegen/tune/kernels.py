@@ -14,7 +14,9 @@ from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import Kernel, Stored, schedule
 
-_INTEGERS = {"T": TOKENS, "NBH": SEQUENCE_HEADS}
+_INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS}
+
+_PACKED = ("cu_seqlens", "first_chunks", "places")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
         tuple((name, kinds.get(name, True)) for name in printed.pointers),
         printed.scalars,
         tuple((n, value) for n, value in _INTEGERS.items() if n in parameters),
+        tuple(n for n in _PACKED if n in parameters),
         printed.constants,
         printed.kernel.tiled,
         printed.kernel.looped,

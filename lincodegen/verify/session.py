@@ -16,8 +16,6 @@ from lincodegen.verify.verdict import Verdict
 
 QUICK_CASES = ("typical", "repeated heads", "gate -inf", "optional absent")
 QUICK_LENGTHS = (0, 1, 65)
-PACKED = frozenset(("packed", "by sequence"))
-"""Cases that need packed sequences, which ops do not take yet."""
 
 
 def verify_op(
@@ -35,9 +33,7 @@ def verify_op(
     kind = getattr(torch, dtype)
     plan: Options = {"dtype": kind}
     plan["cases"] = tuple(
-        case
-        for case in cases_for(recurrence, kind)
-        if case not in PACKED and (not quick or case in QUICK_CASES)
+        case for case in cases_for(recurrence, kind) if not quick or case in QUICK_CASES
     )
     if quick:
         plan["lengths"] = QUICK_LENGTHS

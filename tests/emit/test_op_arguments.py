@@ -195,7 +195,14 @@ def test_under_autocast_the_op_computes_as_without():
         ),
         ({"v": torch.zeros(2, 5, 2, 3).int()}, ValueError, r"v has int32; expected: float16"),
         ({"v": torch.zeros(2, 5, 2, 3, device="meta")}, ValueError, r"v has the device meta"),
-        ({"cu_seqlens": torch.tensor([0, 5])}, ValueError, r"cu_seqlens is not yet supported"),
+        (
+            {"cu_seqlens": torch.tensor([0, 5])},
+            ValueError,
+            r"B = 2 with cu_seqlens; expected: pack",
+        ),
+        ({"cu_seqlens": [0, 5]}, TypeError, r"cu_seqlens is list; expected: a tensor \[N \+ 1\]"),
+        ({"cu_seqlens": torch.zeros(2, 2)}, ValueError, r"cu_seqlens has the shape \[2, 2\]"),
+        ({"cu_seqlens": torch.zeros(2)}, ValueError, r"cu_seqlens has float32; expected: a tensor"),
         (
             {"initial_state": torch.zeros(2, 2, 4, 4)},
             ValueError,

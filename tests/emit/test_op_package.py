@@ -53,7 +53,8 @@ def test_the_public_function_has_the_arguments_of_the_spec():
         if isinstance(n, ast.FunctionDef) and n.name == "gates_from_parameters"
     ]
     tensors = ["q", "k", "v", "dt", "beta", "bias", "A", "D"]
-    options = ["scale", "half", "initial_state", "output_final_state", "cu_seqlens"]
+    options = ["scale", "half", "initial_state", "output_final_state"]
+    options += ["cu_seqlens", "cu_seqlens_cpu"]
     assert [a.arg for a in function.args.args] == [*tensors, *options]
     assert len(function.args.defaults) == 2 + len(options)
 

@@ -114,7 +114,7 @@ class Widths:
 
     def __init__(self, kernel):
         self.faults = []
-        self.known = {"T": LARGE, "NT": LARGE, "NBH": LARGE, "chunk": SMALL}
+        self.known = {"T": LARGE, "NT": LARGE, "NR": LARGE, "chunk": SMALL}
         self.visit(kernel.body)
 
     def visit(self, body):
@@ -134,6 +134,11 @@ class Widths:
             if isinstance(value, ast.Tuple):
                 for left, right in zip(target.elts, value.elts, strict=True):
                     self.assign(left, right)
+            elif "place_of_" in ast.unparse(value):
+                # a first row, in int64; tokens of the sequence; a chunk's number
+                self.known |= dict(
+                    zip(map(ast.unparse, target.elts), (WIDE, LARGE, SMALL), strict=True)
+                )
         elif isinstance(target, ast.Name):
             self.known[target.id] = self.of(value)
 
@@ -197,8 +202,8 @@ def test_offsets_are_wide_before_they_are_multiplied(name, file):
         ("i = tl.program_id(0)\nx = i * H", ["i * H"]),
         ("i = tl.program_id(0).to(tl.int64)\nx = i * H", []),
         ("i = tl.program_id(0)\nx = (i * H).to(tl.int64)", ["i * H"]),
-        ("x = p.to(tl.int64) * (NBH * T)", ["NBH * T"]),
-        ("x = p.to(tl.int64) * NBH * T", []),
+        ("x = p.to(tl.int64) * (NR * T)", ["NR * T"]),
+        ("x = p.to(tl.int64) * NR", []),
         ("NT = tl.cdiv(T, BT)\ni_t = tl.program_id(0) % NT\nx = i_t * BT + tl.arange(0, BT)", []),
         ("NT = tl.cdiv(T, BT)\nfor i in range(NT):\n    x = i * K", ["i * K"]),
     ],
@@ -330,7 +335,7 @@ def test_no_value_is_computed_for_nothing(name):
             for node in ast.walk(kernel)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
         }
-        assert stored - read == set(), kernel.name
+        assert stored - read <= {"_"}, kernel.name
 
 
 def test_there_are_kernels():

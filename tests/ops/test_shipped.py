@@ -22,7 +22,6 @@ from lincodegen.verify import verify
 from lincodegen.verify.adversaries import applicable
 from lincodegen.verify.emulation import emulator
 from lincodegen.verify.harness import cases_for
-from lincodegen.verify.session import PACKED
 
 HALF = (torch.float16, torch.bfloat16)
 LENGTHS = {"torch": (1, 2, 37, 64, 70, 130), "triton": (1, 37, 70)}
@@ -82,7 +81,7 @@ def test_every_shipped_op_has_both_forms():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_case(name, form, dtype):
     recurrence = recurrence_of(name)
-    cases = tuple(c for c in cases_for(recurrence, dtype) if c not in PACKED)
+    cases = cases_for(recurrence, dtype)
     plan = {"dtype": dtype, "cases": cases}
     if dtype in HALF and form == "triton":
         plan["emulator"] = emulator(load_shipped(name), dtype)

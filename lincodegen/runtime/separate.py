@@ -1,0 +1,113 @@
+"""Packed sequences computed one after the other, for a form that takes one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lincodegen.runtime.call import Call
+
+Tensors: TypeAlias = tuple[Tensor, ...]
+Function: TypeAlias = Callable[..., Any]
+
+
+def each_forward(
+    forward: Function, call: Call, *arguments: object
+) -> tuple[Tensors, Tensors, tuple[Tensors, ...]]:
+    """The outputs of all sequences, their final states, and what each of them keeps."""
+    tensors, states, constants = _parted(call, arguments, len(call.signature.states))
+    outputs: list[Tensors] = []
+    finals: list[Tensors] = []
+    kept: list[Tensors] = []
+    for number, rows in enumerate(_rows(call)):
+        own = tuple(x[number : number + 1] for x in states)
+        if rows.stop > rows.start:
+            alone = call.alone(rows.stop - rows.start)
+            given, own, saved = forward(alone, *_cut(call, tensors, rows), *own, *constants)
+            outputs.append(given)
+            kept += saved
+        finals.append(own)
+    return _joined(outputs, 1), _joined(finals, 0), tuple(kept)
+
+
+def each_backward(
+    backward: Function,
+    call: Call,
+    kept: Sequence[Tensors],
+    *arguments: object,
+) -> tuple[tuple[Tensor | None, ...], Tensors]:
+    """Gradients of the inputs row by row, those of parameters summed, those of states."""
+    count = len(call.signature.outputs) + len(call.signature.states)
+    arguments, cotangents = arguments[:-count], cast("Tensors", arguments[-count:])
+    tensors, _, constants = _parted(call, arguments, 0)
+    d_outputs = cotangents[: len(call.signature.outputs)]
+    d_finals = cotangents[len(call.signature.outputs) :]
+    parts = iter(_shares(kept, sum(r.stop > r.start for r in _rows(call))))
+    found: list[tuple[Tensor | None, ...]] = []
+    d_states: list[Tensors] = []
+    for number, rows in enumerate(_rows(call)):
+        own = tuple(x[number : number + 1] for x in d_finals)
+        if rows.stop > rows.start:
+            alone = call.alone(rows.stop - rows.start)
+            d_rows = [x[:, rows] for x in d_outputs]
+            given = _cut(call, tensors, rows)
+            gradients, own = backward(alone, next(parts), *given, *constants, *d_rows, *own)
+            found.append(gradients)
+        d_states.append(own)
+    inputs = len(call.signature.inputs)
+    gradients = tuple(
+        _merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
+    )
+    return gradients, _joined(d_states, 0)
+
+
+def _parted(
+    call: Call, arguments: Sequence[object], states: int
+) -> tuple[Tensors, Tensors, Sequence[object]]:
+    """Tensors, as many states, and constants."""
+    count = len(call.tensors)
+    rest = count + states
+    tensors = cast("Tensors", tuple(arguments[:rest]))
+    return tensors[:count], tensors[count:], arguments[rest:]
+
+
+def _rows(call: Call) -> list[slice]:
+    if call.packing is None:
+        return [slice(0, call.length)]
+    start, found = 0, []
+    for length in call.packing.host_lengths():
+        found.append(slice(start, start + length))
+        start += length
+    return found
+
+
+def _cut(call: Call, tensors: Tensors, rows: slice) -> Tensors:
+    """The rows of a sequence of every input, and the parameters."""
+    inputs = len(call.signature.inputs)
+    return (*(x[:, rows] for x in tensors[:inputs]), *tensors[inputs:])
+
+
+def _shares(kept: Sequence[Tensors], sequences: int) -> list[Sequence[Tensors]]:
+    size = len(kept) // max(sequences, 1)
+    return [kept[i * size : (i + 1) * size] for i in range(sequences)]
+
+
+def _joined(parts: Sequence[Tensors], axis: int) -> Tensors:
+    return tuple(torch.cat(entries, axis) for entries in zip(*parts, strict=True))
+
+
+def _merged(parts: Sequence[Tensor | None], *, is_input: bool) -> Tensor | None:
+    given = [x for x in parts if x is not None]
+    if not given:
+        return None
+    return torch.cat(given, 1) if is_input else torch.stack(given).sum(0)
+
+
+def one_by_one(forward: Function, backward: Function) -> tuple[Function, Function]:
+    """The two functions of a body, for packed sequences."""
+    return partial(each_forward, forward), partial(each_backward, backward)
