@@ -1,6 +1,7 @@
 """Compiles candidates for GPUs that need not be there and records each op's default tiles.
 
 python scripts/pick_defaults.py --target sm_90 specs/retention.yaml
+python scripts/pick_defaults.py --refresh        the chosen tiles as they are, their resources anew
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 from lincodegen.errors import LincodegenError
 from lincodegen.pipeline import compile_spec
 from lincodegen.targets import load_target
+from lincodegen.tune.compiled import DTYPE, compile_defaults, config_of
+from lincodegen.tune.compiled import SIZE as COMPILED_SIZE
 from lincodegen.tune.defaults import Case, Effort, OpDefaults, choose_defaults
 from lincodegen.tune.kernels import OpKernels, op_kernels
-from lincodegen.tune.table import op_entry, read_table, write_table
+from lincodegen.tune.preference import Candidate
+from lincodegen.tune.table import kernel_entry, op_entry, read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ROOT / "lincodegen" / "configs" / "defaults"
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--size", type=int, default=SIZE, help="K and V")
     parser.add_argument("--candidates", type=int, default=12, help="most a kernel")
+    parser.add_argument("--refresh", action="store_true", help="compile what was chosen again")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".defaults", help="modules")
     options = parser.parse_args()
@@ -43,10 +48,31 @@ def main() -> None:
         most = options.candidates if first else min(options.candidates, 6)
         effort = Effort(most, options.workers)
         case = Case(load_target(name), {"k": options.size, "v": options.size}, options.dtype)
+        if options.refresh:
+            _refresh(ops, name)
+            continue
         for op in ops:
             found = _choose(op, options.scratch, case, effort, seeds.get(op.op))
             if found is not None and first:
                 seeds[op.op] = found
+
+
+def _refresh(ops: list[OpKernels], target: str) -> None:
+    """Writes the resources that today's kernels take with the tiles of a target's table."""
+    path = TABLES / f"{target}.json"
+    _, classes = read_table(path)
+    entries = classes.get(f"{DTYPE} {COMPILED_SIZE}", {})
+    for op in ops:
+        if op.op in entries:
+            report = compile_defaults(op, [target], lambda _: None)
+            kernels = entries[op.op]["kernels"]
+            known = {k.label: k for k in report.kernels if k.label in kernels}
+            entries[op.op]["kernels"] = {
+                label: kernel_entry(Candidate(config_of(entries[op.op], label), k.resources))
+                for label, k in known.items()
+            }
+            write_table(path, importlib.metadata.version("triton"), classes)
+            print(f"{target} {op.op}: {'fits' if report.ok else report}", flush=True)
 
 
 def _op(path: Path) -> OpKernels | None:

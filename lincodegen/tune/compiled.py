@@ -90,11 +90,15 @@ def _compiled(op: OpKernels, path: Path, target: Target) -> list[CompiledKernel]
     ]
 
 
+def config_of(entry: Entry, label: str) -> Config:
+    """The configuration that a table's entry of an op holds of a kernel."""
+    found = entry["kernels"][label]
+    tiles = found["tile_k"], found["tile_v"]
+    return Config(entry["chunk_size"], *tiles, found["num_warps"], found["num_stages"])
+
+
 def _config(entry: Entry, label: str, chunk_size: int) -> Config:
     """The default of a kernel from the table, else small tiles that fit everywhere."""
-    found = entry.get("kernels", {}).get(label)
-    if found is None:
-        return Config(chunk_size, 64, 32, 4, 1)
-    return Config(
-        chunk_size, found["tile_k"], found["tile_v"], found["num_warps"], found["num_stages"]
-    )
+    if label in entry.get("kernels", {}):
+        return config_of(entry, label)
+    return Config(chunk_size, 64, 32, 4, 1)
