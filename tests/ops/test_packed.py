@@ -82,6 +82,7 @@ def test_packed_sequences_are_separate_ones(name, form, case):
             assert torch.equal(a, b), key
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("schedule", ["split", "recurrent"])
 @pytest.mark.parametrize("name", ["gated_delta_rule", "gla", "mamba2", "gsa"])
 def test_schedules_agree_on_packed_sequences(name, schedule):

@@ -31,6 +31,7 @@ HALF_CASES = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_lengths(name, form):
