@@ -6,7 +6,7 @@ only moves bits (loads, stores, transposes, reshapes, selects) is right already.
 
 Full float32 products add up in the order of the contracted index, as a GPU's fused multiply-adds
 do. NumPy's add up in the lanes of a vector register first: where the terms alternate in sign,
-as for equal keys and a rate of 2, that costs a factor of ten in accuracy.
+as for equal keys and a rate of 2, that costs a factor of ten in accuracy. Masks are made boolean.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +64,8 @@ def _repairs() -> Iterator[tuple[object, str, Callable[[Any], Method]]]:
     yield InterpreterBuilder, "create_fma", _rounded_once
     yield InterpreterBuilder, "cast_impl", _rounding_cast
     yield InterpreterBuilder, "get_bf16", _constant
+    yield InterpreterBuilder, "create_masked_load", partial(_boolean_mask, at=1)
+    yield InterpreterBuilder, "create_masked_store", partial(_boolean_mask, at=2)
     yield ReduceOps, "sum", _reduced_in_float32
     yield ReduceOps, "min_max", _compared_in_float32
     yield ScanOps, "cumsum", _reduced_in_float32
@@ -180,6 +183,17 @@ def _constant(_: Method | None) -> Method:
         return _bf16(np.array([value], dtype=np.float64))
 
     return get_bf16
+
+
+def _boolean_mask(method: Method, *, at: int) -> Method:
+    """A mask of a block and a scalar holds int32, which Triton from 3.9 on refuses."""
+
+    def access(builder: InterpreterBuilder, *operands: Any) -> Any:  # noqa: ANN401
+        mask = operands[at]
+        plain = TensorHandle(mask.data.astype(np.bool_), tl.int1)
+        return method(builder, *operands[:at], plain, *operands[at + 1 :])
+
+    return access
 
 
 def _reduced_in_float32(method: Method) -> Method:

@@ -84,6 +84,7 @@ def compiled(cache_dir: Path) -> dict[str, Resources]:
 
 
 @pytest.mark.parametrize("target", list_targets())
+@pytest.mark.smoke
 def test_every_target_compiles_and_fits(compiled: dict[str, Resources], target: str) -> None:
     got = compiled[f"scan {target}"]
     assert got.error is None
