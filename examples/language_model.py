@@ -125,7 +125,7 @@ def report(runs: dict[str, tuple[list[float], list[float]]]) -> float:
 
 def main() -> int:
     """Trains both models and compares them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--op", default="gated_delta_rule", help="a shipped op with one output")
     parser.add_argument("--steps", type=int, default=None, help="50; 5 with --quick")
     parser.add_argument("--quick", action="store_true", help="a smaller model, fewer steps")

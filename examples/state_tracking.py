@@ -103,7 +103,7 @@ class Case:
 
 PARITY = Task("parity", torch.tensor([[0, 1], [1, 0]]))
 SMALL = Size(width=64, heads=2, key=16, value=16, window=0)
-PARITY_TRAINING = Training(400, 32, 40, (80, 256), SMALL, seeds=3, learning_rate=5e-3)
+PARITY_TRAINING = Training(600, 32, 64, (128, 256, 512), SMALL, seeds=3, learning_rate=1e-2)
 S3_TRAINING = Training(600, 64, 32, (64, 128, 256), SMALL, seeds=3, learning_rate=1e-2)
 S5_TRAINING = Training(
     3000, 128, 24, (48, 96), replace(SMALL, width=128, value=32), seeds=1, learning_rate=5e-3
@@ -139,7 +139,8 @@ def train(case: Case, seed: int) -> Model:
     """A model after its training."""
     training, model = case.training, build(case, seed)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate)
+    # decay of the weights would pull beta away from the end of its range, where states last
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.learning_rate, total_steps=training.steps, pct_start=0.1
     )
@@ -182,7 +183,7 @@ def run(case: Case) -> None:
 
 def main() -> int:
     """Prints a line a case."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps: shows that it runs")
     parser.add_argument("--full", action="store_true", help="S5 as well: hours")
     options = parser.parse_args()
