@@ -47,7 +47,7 @@ class TracedOp:
         code: Any = getattr(function, "__code__")  # noqa: B009 - of functions, not of callables
         self._names = code.co_varnames[: code.co_argcount]
         defaults: Any = getattr(function, "__defaults__")  # noqa: B009
-        self._defaults = dict(zip(reversed(self._names), reversed(defaults or ())))
+        self._defaults = dict(zip(reversed(self._names), reversed(defaults or ()), strict=False))
         self._constants = self._names[len(self._tensors) : self._names.index("initial_state")]
         library = torch.library.Library(NAMESPACE, "FRAGMENT")
         _libraries.append(library)
@@ -84,13 +84,12 @@ class TracedOp:
         if len(args) > len(self._names):
             raise TypeError(f"{self._signature.name}: {len(args)} arguments")
         given = dict(self._defaults)
-        for name, value in zip(self._names, args):  # noqa: B905 - the rest are named
-            given[name] = value
+        given.update(zip(self._names, args, strict=False))
         for name, value in kwargs.items():
-            if name not in self._names or name in self._names[: len(args)]:
-                raise TypeError(
-                    f"{self._signature.name}: the argument {name} is not one, or given twice"
-                )
+            if name not in self._names:
+                raise TypeError(f"{self._signature.name}: there is no argument {name}")
+            if name in self._names[: len(args)]:
+                raise TypeError(f"{self._signature.name}: {name} is given twice")
             given[name] = value
         for name in self._names:
             if name not in given:
