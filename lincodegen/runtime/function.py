@@ -77,7 +77,7 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     plan = Plan(call, body, tuple(constants))
     if _planning.get():
         return plan
-    results = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
+    results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
     return shaped(results, len(call.signature.outputs), output_final_state)
 
 
@@ -172,7 +172,8 @@ class _Recurrence(torch.autograd.Function):
 def _surroundings(call: Call) -> AbstractContextManager[object]:
     """Around an op's text: no autocast, and launches on the device of its tensors."""
     elsewhere = call.device.type == "cuda" and call.device.index != torch.cuda.current_device()
-    mixing = torch.is_autocast_enabled(call.device.type)
+    kind = call.device.type
+    mixing = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     # either costs microseconds, so that neither is entered in vain
     if not (elsewhere or mixing):
         return nullcontext()
@@ -180,7 +181,7 @@ def _surroundings(call: Call) -> AbstractContextManager[object]:
     if elsewhere:
         stack.enter_context(torch.cuda.device(call.device))
     if mixing:
-        stack.enter_context(torch.autocast(call.device.type, enabled=False))
+        stack.enter_context(torch.autocast(kind, enabled=False))
     return stack
 
 
