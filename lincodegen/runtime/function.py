@@ -163,8 +163,10 @@ class _Recurrence(torch.autograd.Function):
         *grads: Tensor,
     ) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
-        arrays = ctx.saved_tensors[: len(needed)]
-        remains = Remains(ctx.heads, _parts(ctx.saved_tensors[len(needed) :], ctx.lengths))
+        # checkpoints let the saved tensors be read once
+        saved = ctx.saved_tensors
+        arrays = saved[: len(needed)]
+        remains = Remains(ctx.heads, _parts(saved[len(needed) :], ctx.lengths))
         gradients = run_backward(ctx.plan, remains, arrays, grads)
         return None, *map(_own, gradients, arrays, needed)
 
