@@ -6,13 +6,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from op_cases import recurrence_of
+from op_cases import device_of, op_of, recurrence_of
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
 from lincodegen.loading import load_shipped
+from lincodegen.runtime.backend import backend
 from lincodegen.verify.inputs import Geometry, draw
 
 OPS = (
@@ -60,7 +61,9 @@ def with_gradients(op, tensors, states=(), **options):
     if states:
         options["initial_state"] = state_of(states)
     results = leaves(op(*tensors, **options))
-    total = sum((x.double() * torch.arange(1.0, 1 + x.shape[-1])).sum() for x in results)
+    total = sum(
+        (x.double() * torch.arange(1.0, 1 + x.shape[-1], device=x.device)).sum() for x in results
+    )
     return [*results, *torch.autograd.grad(total, [*tensors, *states])]
 
 
@@ -71,8 +74,8 @@ def flat_arguments(op, tensors, states):
     return *tensors, *constants, *states, None, None
 
 
-def compiled(op, backend="aot_eager", **options):
-    counter = CompileCounterWithBackend(backend)
+def compiled(op, compiler="aot_eager", **options):
+    counter = CompileCounterWithBackend(compiler)
     return torch.compile(lambda *a, **k: op(*a, **k), fullgraph=True, backend=counter, **options), (
         counter
     )
@@ -123,6 +126,19 @@ def test_at_most_two_compilations_over_twenty_lengths():
     assert counter.frame_count <= 2
 
 
+def test_compiled_kernels():
+    op, (tensors, states) = op_of("gated_delta_rule", "triton"), drawn("gated_delta_rule")
+    device = device_of("triton")
+    tensors, states = (
+        [x.detach().to(device).requires_grad_() for x in y] for y in (tensors, states)
+    )
+    plain = load_shipped("gated_delta_rule")
+    wanted = with_gradients(op, tensors, states, output_final_state=True)
+    with backend("triton"):
+        found = with_gradients(compiled(plain)[0], tensors, states, output_final_state=True)
+    assert_equal(found, wanted)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler; none here")
 def test_inductor():
     op, (tensors, states) = load_shipped("gated_delta_rule"), drawn("gated_delta_rule")
@@ -143,14 +159,14 @@ def test_refusals_of_compiled_calls_name_the_argument():
         op.traced(*tensors, initial_state=(None, None))
 
 
-@pytest.mark.parametrize("name", ("mamba2", "gsa"))
+@pytest.mark.parametrize("name", ("mamba2", "linear_attention_normalized"))
 def test_opcheck(name):
     op, (tensors, states) = load_shipped(name), drawn(name)
     arguments = flat_arguments(op, tensors, states)
     assert set(opcheck(op.traced.forward, arguments).values()) == {"SUCCESS"}
 
 
-@pytest.mark.parametrize("name", ("mamba2", "gsa"))
+@pytest.mark.parametrize("name", ("mamba2", "linear_attention_normalized"))
 def test_opcheck_of_the_backward(name):
     op, (tensors, states) = load_shipped(name), drawn(name)
     arguments = [
@@ -195,7 +211,10 @@ def test_checkpoint(name, reentrant):
         return op(*own, initial_state=state_of(entered))[0]
 
     results = checkpoint(again, *tensors, *states, use_reentrant=reentrant)
-    total = sum((x.double() * torch.arange(1.0, 1 + x.shape[-1])).sum() for x in leaves((results,)))
+    total = sum(
+        (x.double() * torch.arange(1.0, 1 + x.shape[-1], device=x.device)).sum()
+        for x in leaves((results,))
+    )
     total.backward()
     assert_equal([*leaves((results,)), *(x.grad for x in (*tensors, *states))], wanted)
 
