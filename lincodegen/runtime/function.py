@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
 Results: TypeAlias = tuple[Tensors, Tensors, Kept]
 Gradients: TypeAlias = tuple[Tensors, Tensors]
+
+_planning: ContextVar[bool] = ContextVar("lincodegen_planning", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +42,100 @@ class Body:
     """The token loop of an op whose own functions are chunked."""
 
 
-def run(
-    call: Call, body: Body, constants: Sequence[float], output_final_state: bool
-) -> tuple[Tensor | Tensors, Tensor | Tensors | None]:
+class Plan(NamedTuple):
+    """What a call of an op runs."""
+
+    call: Call
+    body: Body
+    constants: tuple[float, ...]
+
+
+class Remains(NamedTuple):
+    """What a forward leaves for its backward beside its arguments."""
+
+    heads: tuple[int, ...]
+    """Those of the outputs as they were computed."""
+    kept: Kept
+
+
+@contextmanager
+def planning() -> Generator[None]:
+    """Inside the block a call of an op gives its plan and runs nothing."""
+    token = _planning.set(True)
+    try:
+        yield
+    finally:
+        _planning.reset(token)
+
+
+def run(call: Call, body: Body, constants: Sequence[float], output_final_state: bool) -> Any:  # noqa: ANN401 - outputs and final states, or the plan
     """Outputs and final states of a call; one is a tensor, several a tuple."""
     if body.recurrent is not None and pinned_schedule() == "recurrent":
         body, call = body.recurrent, call.looped()
     if call.packing is not None and call.backend == "torch":
         body = Body(*one_by_one(body.forward, body.backward))
-    results = _Recurrence.apply(call, body, constants, *call.tensors.values(), *call.states)
-    count = len(call.signature.outputs)
+    plan = Plan(call, body, tuple(constants))
+    if _planning.get():
+        return plan
+    results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
+    return shaped(results, len(call.signature.outputs), output_final_state)
+
+
+def shaped(
+    results: Tensors, count: int, output_final_state: bool
+) -> tuple[Tensor | Tensors, Tensor | Tensors | None]:
+    """``count`` outputs and the final states as an op gives them."""
     outputs, finals = results[:count], results[count:]
     output = outputs[0] if count == 1 else outputs
-    final = finals[0] if len(finals) == 1 else finals
-    return output, final if output_final_state else None
+    if not output_final_state:
+        return output, None
+    return output, finals[0] if len(finals) == 1 else finals
+
+
+def run_forward(plan: Plan, arrays: Sequence[Tensor | None]) -> tuple[Tensors, Remains]:
+    """Outputs and final states, and what the backward needs.
+
+    Args:
+        plan: the call; its own tensors are those of ``arrays``.
+        arrays: tensors and initial states.
+    """
+    call, body, constants = plan
+    kept: Kept = ()
+    with _surroundings(call):
+        if call.empty:
+            outputs, finals = call.no_outputs(), tuple(x.clone() for x in call.entered())
+        else:
+            tensors = _computed(call, arrays)
+            outputs, finals, kept = body.forward(call, *tensors, *call.entered(), *constants)
+        heads = tuple(x.shape[TOKEN_AXIS] for x in outputs)
+        return (*call.left_outputs(outputs), *call.left(finals)), Remains(heads, kept)
+
+
+def run_backward(
+    plan: Plan, remains: Remains, arrays: Sequence[Tensor | None], grads: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients of tensors and initial states, in the compute dtype.
+
+    Args:
+        plan: the call; its tensors and states are not looked at.
+        remains: what the forward left.
+        arrays: tensors and initial states.
+        grads: those of outputs and final states.
+    """
+    call, body, constants = plan
+    names, count = len(call.tensors), len(call.signature.outputs)
+    with _surroundings(call):
+        d_finals = call.left_adjoint(grads[count:])
+        if call.empty:
+            found = [None if x is None else torch.zeros_like(x) for x in arrays[:names]]
+            d_states: Sequence[Tensor] = d_finals
+        else:
+            pairs = zip(grads, remains.heads, strict=False)
+            d_outputs = [place_heads(dx.to(call.dtype), heads) for dx, heads in pairs]
+            found, d_states = body.backward(
+                call, remains.kept, *_computed(call, arrays), *constants, *d_outputs, *d_finals
+            )
+        return [*found, *call.entered_adjoint(d_states)]
 
 
 class _Recurrence(torch.autograd.Function):
@@ -60,25 +144,17 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401 - autograd's own object
-        call: Call,
-        body: Body,
-        constants: Sequence[float],
+        plan: Plan,
         *arrays: Tensor | None,
     ) -> Tensors:
-        kept: Kept = ()
-        with torch.autocast(call.device.type, enabled=False):
-            if call.empty:
-                outputs, finals = call.no_outputs(), tuple(x.clone() for x in call.entered())
-            else:
-                tensors = _computed(call, arrays)
-                outputs, finals, kept = body.forward(call, *tensors, *call.entered(), *constants)
-            ctx.body, ctx.constants = body, tuple(constants)
-            # the graph holds the arguments by save_for_backward alone
-            ctx.call = replace(call, tensors=dict.fromkeys(call.tensors), states=())
-            ctx.heads = [x.shape[TOKEN_AXIS] for x in outputs]
-            ctx.lengths = [len(part) for part in kept]
-            ctx.save_for_backward(*arrays, *(x for part in kept for x in part))
-            return *call.left_outputs(outputs), *call.left(finals)
+        results, remains = run_forward(plan, arrays)
+        call = plan.call
+        # the graph holds the arguments by save_for_backward alone
+        ctx.plan = plan._replace(call=replace(call, tensors=dict.fromkeys(call.tensors), states=()))
+        ctx.heads = remains.heads
+        ctx.lengths = [len(part) for part in remains.kept]
+        ctx.save_for_backward(*arrays, *(x for part in remains.kept for x in part))
+        return results
 
     @staticmethod
     @once_differentiable
@@ -86,24 +162,29 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - autograd's own object
         *grads: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
-        needed = ctx.needs_input_grad[3:]
-        names, count = len(call.tensors), len(call.signature.outputs)
-        arrays = ctx.saved_tensors[: len(needed)]
-        kept = _parts(ctx.saved_tensors[len(needed) :], ctx.lengths)
-        with torch.autocast(call.device.type, enabled=False):
-            d_finals = call.left_adjoint(grads[count:])
-            if call.empty:
-                found = [None if x is None else torch.zeros_like(x) for x in arrays[:names]]
-                d_states: Sequence[Tensor] = d_finals
-            else:
-                pairs = zip(grads, ctx.heads, strict=False)
-                d_outputs = [place_heads(dx.to(call.dtype), heads) for dx, heads in pairs]
-                found, d_states = ctx.body.backward(
-                    call, kept, *_computed(call, arrays), *ctx.constants, *d_outputs, *d_finals
-                )
-            gradients = [*found, *call.entered_adjoint(d_states)]
-        return None, None, None, *map(_own, gradients, arrays, needed)
+        needed = ctx.needs_input_grad[1:]
+        # checkpoints let the saved tensors be read once
+        saved = ctx.saved_tensors
+        arrays = saved[: len(needed)]
+        remains = Remains(ctx.heads, _parts(saved[len(needed) :], ctx.lengths))
+        gradients = run_backward(ctx.plan, remains, arrays, grads)
+        return None, *map(_own, gradients, arrays, needed)
+
+
+def _surroundings(call: Call) -> AbstractContextManager[object]:
+    """Around an op's text: no autocast, and launches on the device of its tensors."""
+    elsewhere = call.device.type == "cuda" and call.device.index != torch.cuda.current_device()
+    kind = call.device.type
+    mixing = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    # either costs microseconds, so that neither is entered in vain
+    if not (elsewhere or mixing):
+        return nullcontext()
+    stack = ExitStack()
+    if elsewhere:
+        stack.enter_context(torch.cuda.device(call.device))
+    if mixing:
+        stack.enter_context(torch.autocast(kind, enabled=False))
+    return stack
 
 
 def _parts(tensors: Tensors, lengths: Sequence[int]) -> Kept:

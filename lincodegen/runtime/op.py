@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
+from lincodegen.runtime.library import TracedOp
 from lincodegen.runtime.signature import Signature
 
 
@@ -27,9 +28,12 @@ class Op:
         self._function = function
         self.step = torch.no_grad()(step)
         self.signature = signature
+        self.traced = TracedOp(signature, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the op's own types
         """Outputs and final states of whole sequences."""
+        if torch.compiler.is_compiling():
+            return self.traced(*args, **kwargs)
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
