@@ -1,7 +1,6 @@
 """The recurrences of flash-linear-attention's functions as plans of shipped ops.
 
-A rule takes the arguments of a call by that library's names and gives the plan and, where the
-call packs its tokens in another way, a function that reads the output.
+A rule takes the arguments of a call by that library's names and gives its output and state.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lincodegen.integrations.rules import Plan, Sequences, l2norm, normalised, run
+from lincodegen.integrations.rules import Plan, Sequences, l2norm, normalised, run, widened
 from lincodegen.loading import load_shipped
 
 Results: TypeAlias = tuple[Any, Any]
@@ -34,6 +33,10 @@ class Given:
     def tensors(self, *names: str) -> dict[str, Tensor]:
         """Arguments that the op has under the same names."""
         return {name: self[name] for name in names}
+
+    def but(self, **changed: object) -> Given:
+        """The call with other values of some arguments."""
+        return Given(self.function, {**self.arguments, **changed})
 
     @property
     def sequences(self) -> Sequences:
@@ -107,7 +110,7 @@ def _beta(given: Given) -> Tensor:
     if beta.dim() != 3:
         raise given.refuse("beta", "one learning rate per head, [B, T, H]")
     if given["use_beta_sigmoid_in_kernel"]:
-        return beta.float().sigmoid() * (2 if given["allow_neg_eigval"] else 1)
+        return widened(beta).sigmoid() * (2 if given["allow_neg_eigval"] else 1)
     return beta
 
 
@@ -120,8 +123,8 @@ def _decay(given: Given) -> Tensor | None:
     rate, bias, bound = given["A_log"], given["dt_bias"], given["lower_bound"]
     if rate is None and bound is None:
         raise given.refuse("A_log", "a tensor [H] with use_gate_in_kernel")
-    raw = g.float() if bias is None else g.float() + bias.float().reshape(heads)
-    speed = 1.0 if rate is None else rate.float().exp().reshape(g.shape[2], *[1] * (g.dim() - 3))
+    raw = widened(g) if bias is None else widened(g) + widened(bias).reshape(heads)
+    speed = 1.0 if rate is None else widened(rate).exp().reshape(g.shape[2], *[1] * (g.dim() - 3))
     return -speed * softplus(raw) if bound is None else bound * torch.sigmoid(speed * raw)
 
 
@@ -132,14 +135,15 @@ def householder_product(given: Given) -> Results:
     shipped = load_shipped(op).signature.inputs[1].shape[0]
     if n != shipped or (g is not None and not normed):
         return _interleaved(given)
-    q, k = (l2norm(given[x]) if normed else given[x] for x in ("q", "k"))
-    tensors = {"q": q} | {
-        name: x.unflatten(1, (-1, n)).transpose(2, 3)
-        for name, x in (("k", k), ("v", given["v"]), ("beta", given["beta"]))
-    }
-    decay = {} if g is None else {"g": g}
-    plan = Plan(op, tensors | decay, {"scale": given["scale"]})
-    return run(plan, given.sequences)
+    tensors = given.tensors("q", "k", "v", "beta")
+    if normed:
+        tensors |= {"q": l2norm(given["q"]), "k": l2norm(given["k"])}
+    for name in ("k", "v", "beta"):
+        x = tensors[name]
+        tensors[name] = x.reshape(x.shape[0], -1, n, *x.shape[2:]).transpose(2, 3)
+    if g is not None:
+        tensors["g"] = g
+    return run(Plan(op, tensors, {"scale": given["scale"]}), given.sequences)
 
 
 def _interleaved(given: Given) -> Results:
@@ -150,12 +154,12 @@ def _interleaved(given: Given) -> Results:
         own = g.new_zeros(*g.shape[:2], n, *g.shape[2:])
         own[:, :, 0] = g
         tensors["g"] = own.flatten(1, 2)
-    offsets = given.arguments | {
+    offsets = {
         name: None if given[name] is None else given[name] * n
         for name in ("cu_seqlens", "cu_seqlens_cpu")
     }
     op = "delta_rule" if g is None else "gated_delta_rule"
-    output, state = scaled(Given(given.function, offsets), op, tensors)
+    output, state = scaled(given.but(**offsets), op, tensors)
     return output[:, n - 1 :: n], state
 
 
@@ -165,9 +169,8 @@ def linear(given: Given) -> Results:
     if not given["normalize"]:
         return scaled(given, "linear_attention", tensors)
     state = given["initial_state"]
-    pair = state if isinstance(state, list | tuple) else (state, None)
-    inner = [x if x is None or i == 0 else x.squeeze(1) for i, x in enumerate(pair)]
-    own = Given(given.function, {**given.arguments, "initial_state": tuple(inner)})
+    mixed, keys = (state, None) if state is None or isinstance(state, Tensor) else state
+    own = given.but(initial_state=(mixed, None if keys is None else keys.squeeze(1)))
     output, final = scaled(own, "linear_attention_normalized", tensors)
     return output, None if final is None else (final[0], final[1].unsqueeze(1))
 

@@ -34,9 +34,14 @@ class Sequences:
     cu_seqlens_cpu: Tensor | None = None
 
 
+def widened(x: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def l2norm(x: Tensor) -> Tensor:
     """x / sqrt(|x|^2 + eps) over the last axis, computed in float32."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = widened(x)
     return (wide * torch.rsqrt((wide * wide).sum(-1, keepdim=True) + L2NORM_EPS)).to(x.dtype)
 
 
@@ -83,4 +88,4 @@ def _needs_gradient(plan: Plan) -> bool:
 
 
 def _states(state: Tensor | Sequence[Tensor | None] | None) -> list[Tensor | None]:
-    return list(state) if isinstance(state, list | tuple) else [state]
+    return [state] if state is None or isinstance(state, Tensor) else list(state)

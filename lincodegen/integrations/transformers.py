@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Collection
@@ -48,7 +47,11 @@ class Replacement:
         self.__name__ = getattr(original, "__name__", op)
         self.__doc__ = original.__doc__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    def __call__(  # the arguments are those of a function of another library
+        self,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, Tensor | None]:
         """Outputs [B, T, H, V] in the dtype of the queries and the final state in float32."""
         if torch.compiler.is_exporting():
             return self.original(*args, **kwargs)
@@ -165,7 +168,8 @@ def _held_by_layers(wanted: Collection[int]) -> list[tuple[Place, object]]:
 
     Some versions bind the functions when a layer is made.
     """
-    layers = [x for x in gc.get_objects() if issubclass(type(x), nn.Module)]
+    # isinstance would ask proxies of other libraries for their class
+    layers: list[nn.Module] = [x for x in gc.get_objects() if issubclass(type(x), nn.Module)]
     return [
         ((vars(layer), name), value)
         for layer in layers
