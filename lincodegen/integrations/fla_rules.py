@@ -136,8 +136,9 @@ def householder_product(given: Given) -> Results:
     if n != shipped or (g is not None and not normed):
         return _interleaved(given)
     tensors = given.tensors("q", "k", "v", "beta")
-    if normed:
-        tensors |= {"q": l2norm(given["q"]), "k": l2norm(given["k"])}
+    # the gated op normalises its keys itself
+    for name in ("q", "k") if g is None else ("q",):
+        tensors[name] = l2norm(tensors[name]) if normed else tensors[name]
     for name in ("k", "v", "beta"):
         x = tensors[name]
         tensors[name] = x.reshape(x.shape[0], -1, n, *x.shape[2:]).transpose(2, 3)

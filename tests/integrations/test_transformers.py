@@ -126,8 +126,11 @@ def test_results_have_the_types_of_the_originals(name, normalise, length, dtype)
     qkv, gates = arguments(name, length, dtype)
     qkv[1] = torch.nn.functional.normalize(qkv[1], dim=-1)
     state = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(3))
-    for function in FUNCTIONS[name]:
-        chunks = {"chunk_size": 16} if "chunk" in function else {}
+    originals = {x: vars(module)[x] for x in FUNCTIONS[name]}
+    with patch_transformers():
+        pairs = [(original, vars(module)[x]) for x, original in originals.items()]
+    for original, replacement in pairs:
+        chunks = {"chunk_size": 16} if "chunk" in original.__name__ else {}
         for output_final_state in (True, False):
             options = gates | {
                 "initial_state": state.clone(),
@@ -135,9 +138,9 @@ def test_results_have_the_types_of_the_originals(name, normalise, length, dtype)
                 "use_qk_l2norm_in_kernel": normalise,
                 "use_cache": True,
             }
-            own = vars(module)[function](*qkv, **chunks, **options)
-            with torch.no_grad(), patch_transformers():
-                ours = vars(module)[function](*qkv, **options)
+            with torch.no_grad():
+                own = original(*qkv, **chunks, **options)
+                ours = replacement(*qkv, **chunks, **options)
             assert torch.equal(options["initial_state"], state)
             assert (own[1] is None) == (ours[1] is None) == (not output_final_state)
             bound = 1e-2 if dtype == torch.bfloat16 else TOLERANCE
