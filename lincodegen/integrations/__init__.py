@@ -5,6 +5,7 @@ Neither transformers nor flash-linear-attention is imported before it is asked f
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,14 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["patch_transformers", "register_fla_backend"]
 
+_HOMES = {"patch_transformers": "transformers", "register_fla_backend": "fla_backend"}
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - torch is imported when it is first needed
-    if name == "patch_transformers":
-        from lincodegen.integrations.transformers import patch_transformers  # noqa: PLC0415
 
-        return patch_transformers
-    if name == "register_fla_backend":
-        from lincodegen.integrations.fla_backend import register_fla_backend  # noqa: PLC0415
-
-        return register_fla_backend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -44,7 +44,7 @@ def register_fla_backend(priority: int = 1) -> tuple[str, ...]:
     return (*OPERATIONS.values(), *ENTRY_POINTS.values())
 
 
-def _backend(backends: Any, name: str, order: int) -> type:  # noqa: ANN401 - the library's module
+def _backend(backends: Any, name: str, order: int) -> type:
     """A backend of one function."""
     own = getattr(fla, name)
 

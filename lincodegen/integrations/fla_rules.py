@@ -27,7 +27,7 @@ class Given:
     function: str
     arguments: Mapping[str, Any]
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an argument's own type
+    def __getitem__(self, name: str) -> Any:
         return self.arguments.get(name)
 
     def tensors(self, *names: str) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ def run(plan: Plan, sequences: Sequences) -> tuple[Any, Any]:
     )
 
 
-def _step(op: Any, plan: Plan, sequences: Sequences) -> tuple[Any, Any]:  # noqa: ANN401 - any op
+def _step(op: Any, plan: Plan, sequences: Sequences) -> tuple[Any, Any]:
     """One token by the op's step, with states of its own: what was given stays as it is."""
     tokens = {x.name for x in op.signature.inputs}
     tensors = {n: x[:, 0] if n in tokens else x for n, x in plan.tensors.items()}

@@ -47,11 +47,7 @@ class Replacement:
         self.__name__ = getattr(original, "__name__", op)
         self.__doc__ = original.__doc__
 
-    def __call__(  # the arguments are those of a function of another library
-        self,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Outputs [B, T, H, V] in the dtype of the queries and the final state in float32."""
         if torch.compiler.is_exporting():
             return self.original(*args, **kwargs)
