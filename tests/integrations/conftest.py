@@ -1,0 +1,11 @@
+"""What callers see on a CPU: the kernels of the same ops are tested in tests/ops."""
+
+import pytest
+
+from lincodegen.runtime.backend import backend
+
+
+@pytest.fixture(autouse=True)
+def _torch_form():
+    with backend("torch"):
+        yield
