@@ -151,7 +151,8 @@ class Call:
     def left(self, finals: Sequence[Tensor]) -> list[Tensor]:
         """Final states with as many heads as the states have."""
         pairs = zip(self.signature.states, finals, strict=True)
-        return [take_heads(x, self.heads[f"state {s.name}"], STATE_AXIS) for s, x in pairs]
+        taken = [take_heads(x, self.heads[f"state {s.name}"], STATE_AXIS) for s, x in pairs]
+        return [x.contiguous() for x in taken]
 
     def left_adjoint(self, d_finals: Sequence[Tensor]) -> list[Tensor]:
         """The adjoint of ``left``."""

@@ -68,7 +68,7 @@ def planning() -> Generator[None]:
         _planning.reset(token)
 
 
-def run(call: Call, body: Body, constants: Sequence[float], output_final_state: bool) -> Any:  # noqa: ANN401 - outputs and final states, or the plan
+def run(call: Call, body: Body, constants: Sequence[float], output_final_state: bool) -> Any:
     """Outputs and final states of a call; one is a tensor, several a tuple."""
     if body.recurrent is not None and pinned_schedule() == "recurrent":
         body, call = body.recurrent, call.looped()
@@ -143,7 +143,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401 - autograd's own object
+        ctx: Any,
         plan: Plan,
         *arrays: Tensor | None,
     ) -> Tensors:
@@ -159,7 +159,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,  # noqa: ANN401 - autograd's own object
+        ctx: Any,
         *grads: Tensor,
     ) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]

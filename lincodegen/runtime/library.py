@@ -62,7 +62,7 @@ class TracedOp:
         )
         torch.library.register_autograd(f"{NAMESPACE}::{back}", self._refuse, lib=library)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the op's own types
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The op with the arguments of its Python function; written to be traced."""
         given = self._bound(args, kwargs)
         states = given["initial_state"]
@@ -119,7 +119,7 @@ class TracedOp:
         schema: str,
         real: Callable[..., Any],
         fake: Callable[..., Any],
-    ) -> Any:  # noqa: ANN401 - an OpOverload
+    ) -> Any:
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         library.impl(name, real, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
@@ -147,13 +147,13 @@ class TracedOp:
         end = count + len(self._signature.states)
         return arguments[:count], arguments[count:end], arguments[end : end + len(OFFSETS)]
 
-    def _run(self, *arguments: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
+    def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         plan = self._plan(arguments)
         arrays = _arrays(plan)
         results, _ = run_forward(plan, arrays)
         return tuple(_fresh(results, arrays))
 
-    def _run_backward(self, *arguments: Any) -> list[Tensor]:  # noqa: ANN401
+    def _run_backward(self, *arguments: Any) -> list[Tensor]:
         *given, grads, needed = arguments
         plan = self._plan(given)
         arrays = _arrays(plan)
@@ -174,7 +174,7 @@ class TracedOp:
 
     # -- fake kernels -------------------------------------------------------------------------
 
-    def _shapes(self, *arguments: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
+    def _shapes(self, *arguments: Any) -> tuple[Tensor, ...]:
         _, _, (offsets, on_host) = self._split(arguments)
         given = offsets if offsets is not None else on_host
         # shapes do not depend on the form, and tables of kernels know no symbolic sizes
@@ -203,20 +203,20 @@ class TracedOp:
         ]
         return *outputs, *finals
 
-    def _backward_shapes(self, *arguments: Any) -> list[Tensor]:  # noqa: ANN401
+    def _backward_shapes(self, *arguments: Any) -> list[Tensor]:
         *given, _, needed = arguments
         pairs = zip(self._differentiable(given), needed, strict=True)
         return [x.new_empty(x.shape) for x, is_needed in pairs if x is not None and is_needed]
 
     # -- autograd -----------------------------------------------------------------------------
 
-    def _save(self, ctx: Any, inputs: Sequence[Any], output: object) -> None:  # noqa: ANN401
+    def _save(self, ctx: Any, inputs: Sequence[Any], output: object) -> None:
         own, states, offsets = self._split(inputs)
         count = len(self._tensors)
         ctx.constants = tuple(own[count:])
         ctx.save_for_backward(*own[:count], *states, *offsets)
 
-    def _differentiate(self, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
+    def _differentiate(self, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         count, states = len(self._tensors), len(self._signature.states)
         saved = ctx.saved_tensors
         arguments = (*saved[:count], *ctx.constants, *saved[count:])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
@@ -30,14 +31,19 @@ class Op:
         self.signature = signature
         self.traced = TracedOp(signature, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the op's own types
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs and final states of whole sequences."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or _has_no_values(args):
             return self.traced(*args, **kwargs)
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<op {self.signature.name}>"
+
+
+def _has_no_values(args: Sequence[object]) -> bool:
+    """Whether an argument is a tensor of a shape alone: a fake one, or one on no device."""
+    return any(isinstance(x, FakeTensor) or (isinstance(x, Tensor) and x.is_meta) for x in args)
 
 
 def op(signature: Signature, step: Callable[..., Any]) -> Callable[[Callable[..., Any]], Op]:
