@@ -163,19 +163,19 @@ def test_verify_builds_into_the_cache(spec, cache):
 def test_verify_fails_an_op_that_is_wrong(spec, cache):
     op = lincodegen.load(spec)
     (tokens,) = cache.glob("*/written_rule/recurrent.py")
-    module = sys.modules[op.__module__]
-    chunk = module.chunk.forward
+    chunk = sys.modules[op.__module__].chunk.module
+    forward = chunk.forward
 
     def off(*args):
-        o, state, saved = chunk(*args)
+        o, state, saved = forward(*args)
         return o * 1.001, state, saved
 
-    module.chunk.forward = off
+    chunk.forward = off
     try:
         with lincodegen.backend("torch"):
             verdict = pipeline.verify(spec, quick=True, on_progress=silent)
     finally:
-        module.chunk.forward = chunk
+        chunk.forward = forward
     assert tokens.is_file()
     assert not verdict.passed
     assert {row.tensor for row in verdict.failures} == {"o"}

@@ -8,10 +8,13 @@ from torch import Tensor
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
+from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-from . import chunk, kernels, recurrent, recurrent_kernels, tokens
+chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
+    __name__, "chunk", "kernels", "recurrent", "recurrent_kernels", "tokens"
+)
 
 _SIGNATURE = Signature(
     "gsa",

@@ -56,4 +56,4 @@ def _allowed(module: str) -> bool:
 
 
 def _dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+    return name.startswith("__") and name.endswith("__") and name != "__name__"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lincodegen.emit.op_defaults import fill_function, ordered_arguments
@@ -18,7 +18,17 @@ from lincodegen.spec.step import Recurrence, Shape, Tensor
 
 _IMPORTED = (
     *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
-    *("Tensor", "op", "reduced", "run", "sum_heads", "token_arguments", "token_results", "torch"),
+    *(
+        "Tensor",
+        "lazy",
+        "op",
+        "reduced",
+        "run",
+        "sum_heads",
+        "token_arguments",
+        "token_results",
+        "torch",
+    ),
     *("call", "chunk", "kernels", "math", "recurrent", "recurrent_kernels", "tokens"),
 )
 _FROM = {
@@ -30,6 +40,7 @@ _FROM = {
     "run": "lincodegen.runtime.function",
     "reduced": "lincodegen.runtime.heads",
     "sum_heads": "lincodegen.runtime.heads",
+    "lazy": "lincodegen.runtime.lazy",
     "op": "lincodegen.runtime.op",
     "token_arguments": "lincodegen.runtime.op",
     "token_results": "lincodegen.runtime.op",
@@ -146,7 +157,7 @@ class OpPrinter:
 
     def imports(self, text: str) -> str:
         """The import block for the names that a text uses."""
-        used = words(text)
+        used = words(text) | {self.alias["lazy"]}
         lines = ["import math", ""] if "math" in used else []
         lines += ["import torch"] if "torch" in used else []
         lines += ["from torch import Tensor", ""]
@@ -156,9 +167,14 @@ class OpPrinter:
                 sources.setdefault(module, []).append(name)
         for module in sorted(sources):
             lines += self._imported(module, sources[module])
-        modules = [m for m in self.parts.modules if self.alias[m] in used]
-        lines += ["", *self._imported(".", modules)]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", self._modules(used)])
+
+    def _modules(self, used: Collection[str]) -> str:
+        """The sibling modules that a text uses, each read when it is first needed."""
+        names = sorted(m for m in self.parts.modules if self.alias[m] in used)
+        targets = ", ".join(self.alias[m] for m in names)
+        head = f"{targets if len(names) > 1 else f'({targets},)'} = {self.alias['lazy']}("
+        return wrapped(head, ["__name__", *(f'"{m}"' for m in names)], ")", "")
 
     def _imported(self, module: str, names: Sequence[str]) -> list[str]:
         """The imports of a module, sorted; each renamed one is a statement, as in isort."""

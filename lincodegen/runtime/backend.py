@@ -34,6 +34,11 @@ def backend(name: str) -> Generator[None]:
         _forced.reset(token)
 
 
+def forced_backend() -> str | None:
+    """The path that ``backend`` names, if any."""
+    return _forced.get()
+
+
 def chosen_backend(device: torch.device, dtype: torch.dtype, has_kernels: bool) -> str:
     """The path of a call: the one named by ``backend``, else what the device suggests.
 
@@ -61,5 +66,6 @@ def _interpreted() -> bool:
     return True
 
 
+@cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,18 +28,14 @@ LEAST_CHUNK = 16
 """A dot of a kernel takes no fewer rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Arguments of a call and what was read off them.
+class Layout(NamedTuple):
+    """What the shapes, dtypes and devices of a call's arguments say.
 
-    ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
-    for one; ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype,
-    ``output_dtype`` that of the first input. ``chunk_limit`` is the most tokens of a chunk.
+    ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype, ``output_dtype``
+    that of the first input. ``chunk_limit`` is the most tokens of a chunk.
     """
 
     signature: Signature
-    tensors: dict[str, Tensor | None]
-    states: tuple[Tensor | None, ...]
     batch: int
     length: int
     sizes: Mapping[str, int]
@@ -50,14 +45,75 @@ class Call:
     device: torch.device
     backend: str
     chunk_limit: int
+
+
+class Call(NamedTuple):
+    """Arguments of a call and what was read off them.
+
+    ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
+    for one.
+    """
+
+    layout: Layout
+    tensors: dict[str, Tensor | None]
+    states: tuple[Tensor | None, ...]
     packing: Packing | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """What the op takes and gives."""
+        return self.layout.signature
+
+    @property
+    def batch(self) -> int:
+        """Entries of the batch axis."""
+        return self.layout.batch
+
+    @property
+    def length(self) -> int:
+        """Tokens of an entry."""
+        return self.layout.length
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The dimensions by name."""
+        return self.layout.sizes
+
+    @property
+    def heads(self) -> Mapping[str, int]:
+        """Heads by the keys of ``Signature``."""
+        return self.layout.heads
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype."""
+        return self.layout.dtype
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The dtype of the first input."""
+        return self.layout.output_dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where every tensor lies."""
+        return self.layout.device
+
+    @property
+    def backend(self) -> str:
+        """The form that runs: ``"triton"`` or ``"torch"``."""
+        return self.layout.backend
+
+    def bare(self) -> Call:
+        """The call without its tensors."""
+        return Call(self.layout, dict.fromkeys(self.tensors), (), self.packing)
 
     @property
     def chunk_size(self) -> int:
         """Tokens a chunk: the limit, fewer for a shorter sequence."""
         least = LEAST_CHUNK if self.backend == "triton" else 1
         fitting = 1 << max(0, self.length - 1).bit_length()
-        return min(self.chunk_limit, max(least, fitting))
+        return min(self.layout.chunk_limit, max(least, fitting))
 
     @property
     def chunking(self) -> tuple[int] | tuple[int, PackedChunks]:
@@ -78,7 +134,7 @@ class Call:
 
     def alone(self, length: int) -> Call:
         """The call of one packed sequence by itself."""
-        return replace(self, length=length, packing=None)
+        return Call(self.layout._replace(length=length), self.tensors, self.states)
 
     @property
     def empty(self) -> bool:
@@ -125,7 +181,8 @@ class Call:
         most = max(self.heads.values())
         states = self.signature.states
         own = {s.name: self.heads[f"state {s.name}"] if s.updates else most for s in states}
-        return replace(self, heads={**self.heads, **{f"solved {n}": h for n, h in own.items()}})
+        heads = {**self.heads, **{f"solved {n}": h for n, h in own.items()}}
+        return self._replace(layout=self.layout._replace(heads=heads))
 
     # -- states and outputs at the boundary -------------------------------------------------
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lincodegen.resources import defaults_dir
-from lincodegen.targets import Target, from_device, load_target
+from lincodegen.runtime.lazy import Lazy
+
+if TYPE_CHECKING:
+    from lincodegen.targets import Target
 
 Entry = Mapping[str, Any]
+targets = Lazy("lincodegen.targets")
 
 
-@dataclass(frozen=True, slots=True)
-class OpDefault:
+class OpDefault(NamedTuple):
     """An op's entry in a table, for K and V of ``size``."""
 
     size: int
@@ -68,7 +70,7 @@ def _table(name: str) -> Mapping[str, Mapping[str, Entry]]:
 def _target(device: torch.device) -> Target | None:
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
-    return from_device(torch.cuda.get_device_properties(device))
+    return targets.from_device(torch.cuda.get_device_properties(device))
 
 
 def _sources(target: Target) -> list[str]:
@@ -76,7 +78,7 @@ def _sources(target: Target) -> list[str]:
     names = sorted(path.stem for path in defaults_dir().glob("*.json"))
     if target.version is None:
         return [n for n in names if n.startswith("gfx")]
-    versions = {n: load_target(n).version or (0, 0) for n in names if n.startswith("sm_")}
+    versions = {n: targets.load_target(n).version or (0, 0) for n in names if n.startswith("sm_")}
     own = target.version
     older = sorted((n for n in versions if versions[n] <= own), key=lambda n: versions[n])
     newer = sorted((n for n in versions if versions[n] > own), key=lambda n: versions[n])

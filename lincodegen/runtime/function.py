@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,8 +25,7 @@ Gradients: TypeAlias = tuple[Tensors, Tensors]
 _planning: ContextVar[bool] = ContextVar("lincodegen_planning", default=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The two functions that an op's text defines.
 
     ``forward(call, *tensors, *initial_states, *constants)`` gives outputs, final states, and
@@ -148,9 +146,8 @@ class _Recurrence(torch.autograd.Function):
         *arrays: Tensor | None,
     ) -> Tensors:
         results, remains = run_forward(plan, arrays)
-        call = plan.call
         # the graph holds the arguments by save_for_backward alone
-        ctx.plan = plan._replace(call=replace(call, tensors=dict.fromkeys(call.tensors), states=()))
+        ctx.plan = plan._replace(call=plan.call.bare())
         ctx.heads = remains.heads
         ctx.lengths = [len(part) for part in remains.kept]
         ctx.save_for_backward(*arrays, *(x for part in remains.kept for x in part))

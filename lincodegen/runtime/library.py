@@ -11,7 +11,9 @@ an autograd.Function, keep it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 NAMESPACE = "lincodegen"
 OFFSETS = ("cu_seqlens", "cu_seqlens_cpu")
+
+# registrations ask which module they stand in; without an answer in the cache of ``inspect`` they
+# look at the path of every module there is, which takes longer than all else here
+_by_file: dict[str, str] = vars(inspect).get("modulesbyfile", {})
+_by_file.setdefault(str(Path(__file__).absolute()), __name__)
 
 # registrations end with the Library that made them
 _libraries: list[torch.library.Library] = []
@@ -179,7 +186,7 @@ class TracedOp:
         given = offsets if offsets is not None else on_host
         # shapes do not depend on the form, and tables of kernels know no symbolic sizes
         with backend("torch"):
-            call = self._signature.call(arguments[: len(self._tensors)])
+            call = self._signature.layout(arguments[: len(self._tensors)])
         first = next(x for x in arguments[: len(self._tensors)] if x is not None)
         outputs = [
             first.new_empty(

@@ -33,7 +33,8 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs and final states of whole sequences."""
-        if torch.compiler.is_compiling() or _has_no_values(args):
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        if torch.compiler.is_compiling() or _has_no_values(first):
             return self.traced(*args, **kwargs)
         return self._function(*args, **kwargs)
 
@@ -41,9 +42,9 @@ class Op:
         return f"<op {self.signature.name}>"
 
 
-def _has_no_values(args: Sequence[object]) -> bool:
+def _has_no_values(x: object) -> bool:
     """Whether an argument is a tensor of a shape alone: a fake one, or one on no device."""
-    return any(isinstance(x, FakeTensor) or (isinstance(x, Tensor) and x.is_meta) for x in args)
+    return isinstance(x, FakeTensor) or (isinstance(x, Tensor) and x.is_meta)
 
 
 def op(signature: Signature, step: Callable[..., Any]) -> Callable[[Callable[..., Any]], Op]:

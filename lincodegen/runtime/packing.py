@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class PackedChunks:
+class PackedChunks(NamedTuple):
     """Chunks of all packed sequences, numbered one after the other.
 
     ``cu_seqlens`` [N + 1] are the rows at which sequences start, ``first`` [N + 1] the chunks,
@@ -23,8 +22,7 @@ class PackedChunks:
     places: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Packing:
+class Packing(NamedTuple):
     """Where packed sequences start and end; ``lengths`` only where the host knows them."""
 
     cu_seqlens: Tensor

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FIELDS = ("chunk_size", "tile_k", "tile_v", "num_warps", "num_stages")
 _LEAST = {"chunk_size": 16, "tile_k": 16, "tile_v": 16, "num_warps": 1, "num_stages": 1}
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(NamedTuple):
     """Fields of every kernel of an op, or of the one with a label."""
 
     op: str
@@ -55,6 +54,11 @@ def use_config(op: str, kernel: str | None = None, **fields: int) -> Generator[N
         yield
     finally:
         _pins.reset(token)
+
+
+def any_pinned() -> bool:
+    """Whether a caller pins a configuration."""
+    return bool(_pins.get())
 
 
 def pinned(op: str, kernel: str | None) -> dict[str, int]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from lincodegen.runtime.backend import chosen_backend
-from lincodegen.runtime.call import Call, States
+from lincodegen.runtime.backend import chosen_backend, forced_backend
+from lincodegen.runtime.call import Call, Layout, States
 from lincodegen.runtime.launch import chunk_tokens, common_dtype
 from lincodegen.runtime.packing import read_packing
+from lincodegen.runtime.pins import any_pinned
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TOKEN_AXES = "B T H"
+MOST_LAYOUTS = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default."""
 
     name: str
@@ -28,8 +29,7 @@ class Argument:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """A carried value [B, H, *shape].
 
     ``updates`` are the tensors that its updates depend on, which settle its heads;
@@ -42,8 +42,7 @@ class State:
     solved: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A result [B, T, H, *shape]; ``sources`` are the tensors that it depends on."""
 
     name: str
@@ -51,7 +50,7 @@ class Output:
     sources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Signature:
     """The tensors, states and outputs of an op, in the order of its recurrence."""
 
@@ -62,6 +61,12 @@ class Signature:
     outputs: tuple[Output, ...]
     chunk_size: int
     has_kernels: bool = False
+    layouts: dict[object, Layout] = field(default_factory=dict, compare=False, repr=False)
+    """By what ``_look`` sees: reading arguments one by one costs more than a small kernel."""
+    _names: tuple[str, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", tuple(x.name for x in self._arguments))
 
     def call(
         self,
@@ -76,6 +81,38 @@ class Signature:
             TypeError: an argument is no tensor.
             ValueError: a shape, dtype, device or number of heads does not fit.
         """
+        states = self._initial_states(initial_state)
+        offsets = cu_seqlens if cu_seqlens is not None else cu_seqlens_cpu
+        key = _look(tensors, states, offsets)
+        layout = None if key is None else self.layouts.get(key)
+        if layout is None:
+            layout = self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu))
+            if key is not None:
+                if len(self.layouts) >= MOST_LAYOUTS:
+                    self.layouts.clear()
+                self.layouts[key] = layout
+        count = len(self.inputs)
+        given = dict(zip(self._names, tensors, strict=True))
+        for name, value in zip(self._names[count:], tensors[count:], strict=True):
+            given[name] = None if value is None else value[None, None]
+        packing = None
+        if offsets is not None:
+            leading = (layout.batch, layout.length)
+            packing = read_packing(self.name, (cu_seqlens, cu_seqlens_cpu), leading, layout.device)
+        return Call(layout, given, states, packing)
+
+    def layout(
+        self,
+        tensors: Sequence[Tensor | None],
+        states: Sequence[Tensor | None] = (),
+        offsets: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> Layout:
+        """Sizes, heads, dtype and device of arguments that are read one by one.
+
+        Raises:
+            TypeError: an argument is no tensor.
+            ValueError: a shape, dtype, device or number of heads does not fit.
+        """
         pairs = zip(self._arguments, tensors, strict=True)
         given = {x.name: self._tensor(x, value) for x, value in pairs}
         present = {name: x for name, x in given.items() if x is not None}
@@ -85,14 +122,14 @@ class Signature:
         heads = self._heads(present)
         double = any(x.dtype == torch.float64 for x in present.values())
         dtype = torch.float64 if double else torch.float32
-        packing = read_packing(self.name, (cu_seqlens, cu_seqlens_cpu), (batch, length), device)
+        packing = read_packing(self.name, offsets, (batch, length), device)
         sequences = batch if packing is None else packing.sequences
-        states = self._states(initial_state, (sequences, heads, sizes, device))
+        for state, value in zip(self.states, states, strict=False):
+            if value is not None:
+                self._check_state(state, value, (sequences, heads, sizes, device))
         form = chosen_backend(device, dtype, self.has_kernels)
-        return Call(
+        return Layout(
             signature=self,
-            tensors=given,
-            states=states,
             batch=batch,
             length=length,
             sizes=sizes,
@@ -102,7 +139,6 @@ class Signature:
             device=device,
             backend=form,
             chunk_limit=self._chunk_limit(form, present, sizes, device),
-            packing=packing,
         )
 
     def _chunk_limit(
@@ -218,26 +254,18 @@ class Signature:
                 heads[argument.name] = max(heads[f"state {name}"] for name in names)
         return heads
 
-    def _states(
-        self,
-        given: States,
-        where: tuple[int, Mapping[str, int], Mapping[str, int], torch.device],
-    ) -> tuple[Tensor | None, ...]:
+    def _initial_states(self, given: States) -> tuple[Tensor | None, ...]:
         """The initial states in order, None where none is given."""
         count = len(self.states)
-        values: Any = given
+        if given is None:
+            return (None,) * count
         if count == 1 and not isinstance(given, list | tuple):
-            values = (given,)
-        elif given is None:
-            values = [None] * count
-        if not isinstance(values, list | tuple) or len(values) != count:
+            return (cast("Tensor", given),)
+        if not isinstance(given, list | tuple) or len(given) != count:
             names = ", ".join(s.name for s in self.states)
-            found = f"{len(values)} entries" if isinstance(values, list | tuple) else "one tensor"
+            found = f"{len(given)} entries" if isinstance(given, list | tuple) else "one tensor"
             self._refuse("the initial state", found, f"a tuple of {count} for {names}")
-        for state, value in zip(self.states, values, strict=True):
-            if value is not None:
-                self._check_state(state, value, where)
-        return tuple(values)
+        return tuple(given)
 
     def _check_state(
         self,
@@ -258,3 +286,16 @@ class Signature:
             self._refuse(label, str(value.dtype).removeprefix("torch."), "a floating dtype")
         if value.device != device:
             self._refuse(label, f"the device {value.device}", f"{device}")
+
+
+def _look(
+    tensors: Sequence[Tensor | None], states: Sequence[Tensor | None], offsets: Tensor | None
+) -> object:
+    """All that a layout depends on; None where it has to be read again."""
+    if any_pinned():
+        return None
+    try:
+        seen = [None if x is None else (x.shape, x.dtype, x.device) for x in (*tensors, *states)]
+        return forced_backend(), None if offsets is None else offsets.shape, tuple(seen)
+    except AttributeError:
+        return None

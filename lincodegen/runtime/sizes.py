@@ -12,6 +12,8 @@ def evaluate(size: Size, sizes: Mapping[str, int]) -> int:
     """The number that a polynomial of dimensions is."""
     if isinstance(size, int):
         return size
+    if size in sizes:
+        return sizes[size]
     return sum(
         math.prod(sizes[f] if f in sizes else int(f) for f in term.split("*"))
         for term in size.split(" + ")

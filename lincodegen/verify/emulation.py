@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from lincodegen.runtime.backend import backend
 from lincodegen.runtime.chunks import ChannelSpan, Clock
+from lincodegen.runtime.lazy import Lazy
 from lincodegen.verify.call import Op
 
 
@@ -29,14 +30,15 @@ def emulator(op: Op, dtype: torch.dtype) -> Op | None:
     """The op with rounded products; None for one that is no generated package with kernels."""
     module = sys.modules.get(getattr(op, "__module__", ""))
     name = getattr(op, "__name__", "")
-    if module is None or not isinstance(getattr(module, "chunk", None), ModuleType):
+    if module is None or not isinstance(getattr(module, "chunk", None), Lazy):
         return None
     copied = _copy(module, f"{module.__name__}_{str(dtype).removeprefix('torch.')}")
-    if dtype == torch.float16 and hasattr(copied.chunk, "ChannelSpan"):
-        copied.chunk.ChannelSpan = _general_span
-    for key, value in vars(copied.chunk).items():
+    chunk: Any = copied.chunk.module
+    if dtype == torch.float16 and hasattr(chunk, "ChannelSpan"):
+        chunk.ChannelSpan = _general_span
+    for key, value in vars(chunk).items():
         if key.startswith(("forward", "backward")):
-            setattr(copied.chunk, key, _rounding(value, dtype))
+            setattr(chunk, key, _rounding(value, dtype))
 
     def emulated(*args: object, **kwargs: object) -> object:
         with backend("torch"):
