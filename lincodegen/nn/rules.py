@@ -32,8 +32,8 @@ def positive(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """x / |x|."""
-    return functional.normalize(x, dim=-1)
+    """x / |x|, as published with 1e-6 under the root: |x| is at most 1, and 0 stays 0."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
 def unit_silu(x: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def low_rank(factor: float, per_head: bool = True) -> Callable[[Layer], int]:
 def removal_and_replacement(tensors: Tensors, _: Layer) -> Tensors:
     """a = -kappa, b = rate kappa with kappa the unit removal key, and the key of the write."""
     rate, key = tensors["rate"], tensors["k"]
-    kappa = unit(key * tensors["removal"])
+    kappa = functional.normalize(key * tensors["removal"], dim=-1)
     written = key * (1 + (rate - 1) * tensors["mixed"])
     return {**tensors, "k": written, "a": -kappa, "b": rate * kappa}
 
@@ -287,12 +287,7 @@ KDA = Rule(
             bias=starts.channel_steps,
             precise=True,
         ),
-        "gate": Stream(
-            torch.sigmoid,
-            rank=lambda layer: layer.sizes["V"],
-            bias=starts.value_zeros,
-            shape=("V",),
-        ),
+        "gate": Stream(torch.sigmoid, rank=lambda layer: layer.sizes["V"], shape=("V",)),
     },
     learned={"A_log": starts.log_rates(1, 16, 1)},
     arguments=rated,

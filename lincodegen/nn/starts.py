@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lincodegen.nn.rule import Layer
 
 STEP_LOW, STEP_HIGH, STEP_FLOOR = 1e-3, 1e-1, 1e-4
+RATE_FLOOR = 1e-4
 
 normal = partial(init.normal_, std=0.02)
 """Of linear maps where nothing else is published (Radford et al. 2019)."""
@@ -32,19 +33,22 @@ def zeros(layer: Layer) -> Tensor:
     return torch.zeros(layer.heads, layer.sizes["K"])
 
 
-def value_zeros(layer: Layer) -> Tensor:
-    """[heads, V] zeros."""
-    return torch.zeros(layer.heads, layer.sizes["V"])
-
-
 def ones(layer: Layer) -> Tensor:
     """[heads] ones."""
     return torch.ones(layer.heads)
 
 
 def log_rates(low: float, high: float, *axes: int) -> Callable[[Layer], Tensor]:
-    """[heads, *axes] logarithms of rates of decay, the rates uniform between the bounds."""
-    return lambda layer: torch.empty(layer.heads, *axes).uniform_(low, high).log()
+    """[heads, *axes] logarithms of rates of decay, the rates uniform between the bounds.
+
+    No rate is 0, which has no logarithm.
+    """
+
+    def start(layer: Layer) -> Tensor:
+        rates = torch.empty(layer.heads, *axes).uniform_(low, high)
+        return rates.clamp(min=RATE_FLOOR).log()
+
+    return start
 
 
 def steps(layer: Layer) -> Tensor:
