@@ -1,7 +1,9 @@
 """The language model: decoding, padding, training, storing, compiling."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,6 +170,16 @@ def asked(*arguments, **options):
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_readme_s_example_runs():
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (b for b in blocks if "lincodegen.nn" in b)
+    names = {}
+    exec(block, names)
+    assert names["logits"].shape == (2, 16, 1000)
+    assert names["longer"].shape == (2, 24)
 
 
 def test_nothing_imports_the_modules_unasked():

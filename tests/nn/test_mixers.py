@@ -6,8 +6,9 @@ import pytest
 import torch
 from mixers import EVERY_RULE, HEADS, WIDTH, assert_near, drawn, small
 
+import lincodegen
 from lincodegen.loading import load_shipped
-from lincodegen.nn import Cache, Rule, Stream, mixer
+from lincodegen.nn import Cache, CausalLM, Rule, Stream, mixer
 
 every_rule = pytest.mark.parametrize("name", EVERY_RULE)
 # more than a chunk of the ops, and no multiple of one
@@ -131,6 +132,41 @@ def test_a_rule_of_ones_own():
     assert_near(torch.cat(pieces, 1), part(x))
     assert cache.layer(0)["state S"].shape == (2, HEADS, 5, 7)
     assert cache.layer(0)["window v"].shape == (2, 2, 7 * HEADS)
+
+
+LEAKY_SPEC = """\
+name: leaky_slots
+inputs:
+  q: {shape: [K]}
+  k: {shape: [K]}
+  v: {shape: [V]}
+  a: {shape: [], domain: "[-inf, 0]"}
+parameters:
+  D: {shape: [V]}
+state: {S: {shape: [K, V]}}
+step: |
+  S = exp(a) * S + outer(k, v)
+  o = S.T @ q + D * v
+"""
+
+
+@torch.no_grad()
+def test_a_spec_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("LINCODEGEN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "leaky_slots.yaml").write_text(LEAKY_SPEC)
+    rule = Rule(
+        streams={
+            **{name: Stream(torch.nn.functional.silu, convolved=True) for name in "qkv"},
+            "a": Stream(torch.nn.functional.logsigmoid, precise=True),
+        },
+        learned={"D": lambda layer: torch.ones(layer.heads, layer.sizes["V"])},
+    )
+    op = lincodegen.load(tmp_path / "leaky_slots.yaml")
+    model = CausalLM(rule, vocabulary=9, width=WIDTH, heads=HEADS, layers=2, op=op, K=8)
+    start = torch.tensor([[1, 2, 3, 4, 5]])
+    cache = Cache()
+    pieces = [model(start[:, :3], cache), model(start[:, 3:4], cache), model(start[:, 4:], cache)]
+    assert_near(torch.cat(pieces, 1), model(start))
 
 
 def made(rule="gla", **options):
