@@ -314,6 +314,12 @@ GATED_DELTA_PRODUCT = replace(
 """Gated DeltaProduct: Siems et al. 2025, arXiv:2502.10297."""
 
 
+def normalised_by_the_op(rule: Rule) -> Rule:
+    """The same mixer for an op that divides q and k by their norms itself."""
+    plain = {name: Stream(silu, convolved=True) for name in "qk"}
+    return replace(rule, streams={**rule.streams, **plain})
+
+
 def slot_weights(tensors: Tensors, _: Layer) -> Tensors:
     """s = 1 - exp(g): a slot takes in what its decay leaves free."""
     return {**tensors, "s": -torch.expm1(tensors["g"])}
@@ -335,10 +341,12 @@ RULES: Mapping[str, Rule] = {
     "delta_rule_negative": DELTA_RULE_NEGATIVE,
     "gated_delta_product": GATED_DELTA_PRODUCT,
     "gated_delta_rule": GATED_DELTA_RULE,
+    "gated_delta_rule_qk_l2norm": normalised_by_the_op(GATED_DELTA_RULE),
     "gla": GLA,
     "gsa": GSA,
     "hgrn2": HGRN2,
     "kda": KDA,
+    "kda_qk_l2norm": normalised_by_the_op(KDA),
     "lightning_attention": LIGHTNING_ATTENTION,
     "linear_attention": LINEAR_ATTENTION,
     "linear_attention_normalized": LINEAR_ATTENTION_NORMALIZED,

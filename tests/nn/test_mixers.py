@@ -72,6 +72,14 @@ def test_packed_sequences_are_separate(name):
     assert_near(found, torch.cat(whole))
 
 
+@pytest.mark.parametrize("name", ["gated_delta_rule", "kda"])
+@torch.no_grad()
+def test_norms_inside_the_op_are_those_outside(name):
+    part, other, x = small(name), small(f"{name}_qk_l2norm"), drawn(2, 13, WIDTH)
+    other.load_state_dict(part.state_dict())
+    assert_near(other(x), part(x))
+
+
 @torch.no_grad()
 def test_beams_are_reordered():
     part, x, cache = small("gated_delta_rule"), drawn(3, 9, WIDTH), Cache()
