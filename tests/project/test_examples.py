@@ -57,8 +57,22 @@ def test_tasks_are_products_in_a_group(monkeypatch):
     assert torch.equal(products, tokens.cumsum(1) % 2)
 
 
-@pytest.mark.parametrize("step", [0, 299, 599])
-def test_lengths_grow_to_that_of_the_training(monkeypatch, step):
+@pytest.mark.parametrize("has_easy", [False, True])
+def test_lengths_grow_to_that_of_the_training(monkeypatch, has_easy):
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    training = importlib.import_module("state_tracking").PARITY_TRAINING
-    assert 2 <= training.at(step) <= training.length == training.at(training.steps - 1)
+    training = importlib.import_module("state_tracking").S5_TRAINING
+    found = [training.at(step, has_easy) for step in range(training.steps)]
+    first = [length for length, easy in found if easy == has_easy]
+    assert first == sorted(first)
+    assert (first[0], first[-1]) == (2, training.length)
+    assert found[-1] == (training.length, False)
+    assert len(first) == training.steps * (0.3 if has_easy else 1)
+
+
+def test_easy_permutations_move_few_things(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    tracking = importlib.import_module("state_tracking")
+    task = tracking.symmetric_group(4, easy=2)
+    assert len(task.easy) == 1 + 6
+    tokens, _ = task.sample(50, 20, torch.Generator().manual_seed(0), easy=True)
+    assert set(tokens.unique().tolist()) == set(task.easy.tolist())
