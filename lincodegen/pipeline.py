@@ -17,7 +17,7 @@ from lincodegen.emit.derivation import chunked_derivation, recurrent_derivation
 from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_digest
 from lincodegen.emit.op_plan import plan_op
 from lincodegen.emit.writer import compare_package, write_package
-from lincodegen.errors import DerivationError, NotChunkable, TuningError
+from lincodegen.errors import DerivationError, NotChunkable, SpecError, TuningError
 from lincodegen.loading import cache_dir, load_package, package_digest_in
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES
@@ -168,6 +168,7 @@ def cost(
 
     Raises:
         TuningError: no target has this name.
+        SpecError: the spec has no dimension of a name in ``sizes["dims"]``.
     """
     recurrence = load(path, sets)
     try:
@@ -176,6 +177,10 @@ def cost(
         return None
     programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
     plan, device, call = plan_op(timeline, programs), load_target(target), CallSizes(**sizes)
+    unknown = sorted(set(call.dims) - set(recurrence.dims))
+    if unknown:
+        known = ", ".join(recurrence.dims)
+        raise SpecError(f"{path}: no dimension is called {unknown[0]!r}; there are {known}")
     channels = max(call.length(dim) for state in recurrence.states for dim in state.shape)
     labels = kernel_slots(plan, programs)
     defaults = op_defaults(recurrence.name, labels, call, channels, device)

@@ -287,9 +287,11 @@ def _notes(defaults: Mapping[str, Default], target: Target) -> Iterable[str]:
     """What the figures leave out."""
     records = {d.compiled.target for d in defaults.values() if d.compiled is not None}
     if not records:
-        yield f"no compile record for {target.name}: occupancy and rounds unknown"
+        yield f"no compile record for {target.name}, this dtype and size: occupancy unknown"
     for other in sorted(records - {target.name}):
         yield f"no compile record for {target.name}: occupancy from that of {other}"
+    if any(d.compiled and d.compiled.stack_bytes for d in defaults.values()):
+        yield "the traffic of spilled registers is not timed"
     if target.reached_bandwidth is None:
         yield "rates are the data sheet's peaks: nothing says what this device reaches"
     if target.exp2_lanes is None:

@@ -28,7 +28,7 @@ def op_defaults(
     """The default of every kernel of an op, as a launch would find it.
 
     The target's own table comes first, then those of its vendor's older and newer ones. What the
-    compiler said is taken over only where a table has the very size of the call.
+    compiler said is taken over only where a table has the very dtype and size of the call.
 
     Args:
         op: its name.
@@ -42,7 +42,9 @@ def op_defaults(
     for table in nearest_tables(target, names):
         found = _entry(table, op, dtype, channels)
         if found is not None and _fits(found[1], target) and labels.keys() <= set(_kernels(found)):
-            return {label: _default(table, found, label, channels) for label in labels}
+            compiled = dtype == sizes.dtype and found[0] == channels
+            source = table if compiled else None
+            return {label: _default(found, label, channels, source) for label in labels}
     return {label: _by_rule(label, labels.values()) for label in labels}
 
 
@@ -70,14 +72,17 @@ def _fits(entry: Entry, target: Target) -> bool:
     return all(k["shared_bytes"] <= target.shared_per_block for k in entry["kernels"].values())
 
 
-def _default(table: str, found: tuple[int, Entry], label: str, channels: int) -> Default:
+def _default(
+    found: tuple[int, Entry], label: str, channels: int, compiled_for: str | None
+) -> Default:
     size, entry = found
     kernel = entry["kernels"][label]
     narrow = max(1, channels // size)
     tiles = [max(LEAST_TILE, kernel[name] // narrow) for name in ("tile_k", "tile_v")]
     stages = kernel["num_stages"] if narrow == 1 else 1
     config = Config(entry["chunk_size"], tiles[0], tiles[1], kernel["num_warps"], stages)
-    return Default(config, read_compiled(table, kernel) if size == channels else None)
+    compiled = None if compiled_for is None else read_compiled(compiled_for, kernel)
+    return Default(config, compiled)
 
 
 def _by_rule(label: str, slots: Iterable[int]) -> Default:

@@ -8,9 +8,9 @@ from lincodegen.config import Config
 from lincodegen.cost.sizes import CallSizes, KernelSizes
 from lincodegen.cost.traffic import PARTS, group_tensors, kernel_traffic
 from lincodegen.cost.work import dots_in_a_row
+from lincodegen.emit.triton_kernel import print_kernel
 from lincodegen.loading import shipped_names
 from lincodegen.schedule.kernels import schedule
-from lincodegen.tune.kernels import op_kernels
 
 C, K, V, TOKENS = 64, 128, 128, 8192
 STATE = K * V * 4 / TOKENS
@@ -140,24 +140,20 @@ def test_bytes_follow_the_dtype_and_the_dimensions(cost_at):
 @pytest.mark.parametrize("name", shipped_names())
 def test_tensors_and_products_are_those_of_the_printed_kernels(op_of, name):
     plan, programs = op_of(name)
-    module = op_kernels(name, programs)
-    printed = {kernel.launch.label: kernel.launch for kernel in module.kernels}
-    texts = kernel_texts(module.text)
     call = CallSizes(batch=1, tokens=4096, heads=2)
     for group, program in zip(plan.groups, programs, strict=True):
         cut, tensors = schedule(program), group_tensors(program, group)
         for kernel in (*cut.forward, *cut.backward, cut.split):
-            launch = printed[f"{group.suffix}_{kernel.name}".removeprefix("_")]
+            printed = print_kernel(program, kernel, name)
             sizes = KernelSizes(call, program, kernel, Config(32, 64, 64, 4, 1))
             counted = [(a.tensor, a.written) for a in kernel_traffic(sizes, tensors)]
-            expected = [tensor_of(pointer, tensors) for pointer, _ in launch.pointers]
+            expected = [tensor_of(pointer, tensors) for pointer in printed.pointers]
             found = [tensor.removesuffix(PARTS) for tensor, _ in counted]
-            assert sorted(found) == sorted(expected), launch.label
-            text = texts[launch.name]
-            stores = len(re.findall(r"tl\.store\(", text))
-            assert sum(written for _, written in counted) == stores, launch.label
-            if not re.search(r"(decayed|bounded)_\w+\(|unit_lower_inverse\(", text):
-                assert dots_in_a_row(sizes) == len(re.findall(r"tl\.dot\(", text)), launch.label
+            assert sorted(found) == sorted(expected), printed.name
+            stores = printed.text.count("tl.store(")
+            assert sum(written for _, written in counted) == stores, printed.name
+            if not re.search(r"(decayed|bounded)_\w+\(|unit_lower_inverse\(", printed.text):
+                assert dots_in_a_row(sizes) == printed.text.count("tl.dot("), printed.name
 
 
 def tensor_of(pointer, tensors):
@@ -169,9 +165,3 @@ def tensor_of(pointer, tensors):
     if re.fullmatch(r"o\d*", pointer):
         return tensors.reads[int(pointer[1:] or 0)]
     return tensors.own(pointer)
-
-
-def kernel_texts(module):
-    """The text of every kernel by its name."""
-    parts = re.split(r"(?m)^@triton\.jit.*$", module)[1:]
-    return {re.search(r"def (\w+)\(", part)[1]: part.split("\ndef forward")[0] for part in parts}

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from lincodegen.cost.report import cost_text
+from lincodegen.errors import SpecError
 from lincodegen.loading import shipped_names
-from lincodegen.pipeline import cost
+from lincodegen.pipeline import check, cost
 from lincodegen.resources import defaults_dir, specs_dir
 from lincodegen.targets import list_targets
 
@@ -110,7 +111,21 @@ def test_what_no_file_knows_is_said():
     assert "serial chain unknown" in text
     assert "occupancy from that of gfx942" in text
     assert "compiled: no record" in str(report("delta_rule", "sm_90", size=64))
-    assert "occupancy unknown" in str(report("delta_rule", "sm_90", dtype="fp32"))
+    for dtype in ("fp16", "fp32"):
+        assert "occupancy unknown" in str(report("delta_rule", "sm_90", dtype=dtype))
+
+
+def test_an_unknown_dimension_is_an_error_that_names_the_known_ones():
+    with pytest.raises(SpecError, match=r"retention\.yaml: no dimension is called 'W'.*K, V"):
+        report("retention", "sm_90", dims={"W": 64})
+
+
+def test_a_spec_without_a_chunked_form_has_no_cost(tmp_path):
+    path = tmp_path / "nonlinear.yaml"
+    text = (specs_dir() / "linear_attention.yaml").read_text()
+    path.write_text(text.replace("S += outer(k, v)", "S = tanh(S) + outer(k, v)"))
+    assert "runs token by token" in str(check(path))
+    assert cost(path, "sm_90", {}) is None
 
 
 def test_a_tensor_of_several_launches_is_named_with_what_it_adds():
