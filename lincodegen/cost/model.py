@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lincodegen.cost.around import Around, TorchStep
-from lincodegen.cost.launch import Default, resident_programs, rounds
+from lincodegen.cost.launch import Compiled, Default, resident_programs, rounds
 from lincodegen.cost.predict import Load, Prediction, predict
 from lincodegen.cost.sizes import CallSizes, KernelSizes
 from lincodegen.cost.traffic import PARTS, Access, Tensors, group_tensors, kernel_traffic
@@ -15,8 +15,6 @@ from lincodegen.emit.op_plan import GroupPlan, OpPlan
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import Kernel, schedule
 from lincodegen.targets import Target, splits_reads
-
-DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class DirectionCost:
 
     @property
     def roof(self) -> float:
-        """Seconds that no kernels could undercut: least bytes or products, whichever is longer."""
+        """Seconds of the least bytes, or of this schedule's products once, the longer of both."""
         target = self.target
         flops = sum(x.kernel.once.matrix for x in self.kernels if x.kernel)
         return max(
@@ -160,6 +158,42 @@ def op_cost(
     return OpCost(name, target, sizes, forward, backward, tuple(_notes(defaults, target)))
 
 
+def kernel_cost(
+    label: str, sizes: KernelSizes, tensors: Tensors, compiled: Compiled | None, target: Target
+) -> LaunchCost:
+    """The cost of one launch of a kernel, at any configuration.
+
+    Args:
+        label: what the launch is called.
+        sizes: of the call, under the kernel's configuration.
+        tensors: of the kernel's group.
+        compiled: what the compiler said of it; None if that is unknown.
+        target: that the time is for.
+    """
+    accesses = kernel_traffic(sizes, tensors)
+    once, executed = kernel_work(sizes)
+    products = dots_in_a_row(sizes)
+    chunks = sizes.chunks if sizes.kernel.carry else 0
+    resident = filled = None
+    if compiled is not None:
+        resident = resident_programs(compiled, sizes.config, target)
+        filled = rounds(sizes.programs, resident, target)
+    size = sum(a.bytes for a in accesses)
+    load = Load(size, executed, sizes.programs, resident, chunks * products, filled)
+    launch = KernelLaunch(
+        Default(sizes.used, compiled),
+        sizes.programs,
+        sizes.tiles,
+        chunks,
+        products,
+        resident,
+        filled,
+        once,
+        executed,
+    )
+    return LaunchCost(label, launch, accesses, predict(load, target))
+
+
 @dataclass(frozen=True, slots=True)
 class _Model:
     """Walks the launches of an op in the order of its text."""
@@ -219,37 +253,15 @@ class _Model:
     ) -> LaunchCost:
         default = self._default(group, kernel)
         sizes = KernelSizes(self.sizes, program, kernel, default.config)
-        accesses = kernel_traffic(sizes, tensors)
-        once, executed = kernel_work(sizes)
-        resident = filled = None
-        if default.compiled is not None:
-            resident = resident_programs(default.compiled, default.config, self.target)
-            filled = rounds(sizes.programs, resident, self.target)
-        chunks = sizes.chunks if kernel.carry else 0
-        products = dots_in_a_row(sizes)
-        load = Load(
-            sum(a.bytes for a in accesses),
-            executed,
-            sizes.programs,
-            resident,
-            chunks * products,
-            filled,
-        )
-        launch = KernelLaunch(
-            Default(sizes.used, default.compiled),
-            sizes.programs,
-            sizes.tiles,
-            chunks,
-            products,
-            resident,
-            filled,
-            once,
-            executed,
-        )
-        return LaunchCost(_label(group, kernel), launch, accesses, predict(load, self.target))
+        return kernel_cost(_label(group, kernel), sizes, tensors, default.compiled, self.target)
 
     def _default(self, group: GroupPlan, kernel: Kernel) -> Default:
-        return self.defaults[_label(group, kernel)]
+        """That of the tables; a short sequence takes a chunk that none was compiled for."""
+        default = self.defaults[_label(group, kernel)]
+        chunk_size = min(default.config.chunk_size, self.sizes.longest_chunk)
+        if chunk_size == default.config.chunk_size:
+            return default
+        return Default(replace(default.config, chunk_size=chunk_size), None)
 
     def _torch(self, step: TorchStep) -> LaunchCost:
         size = sum(a.bytes for a in step.accesses)

@@ -41,6 +41,11 @@ class CallSizes:
         return self.batch * self.tokens * self.heads
 
     @property
+    def longest_chunk(self) -> int:
+        """Most tokens of a chunk: a power of two that holds the sequence."""
+        return max(LEAST_TILE, 1 << (self.tokens - 1).bit_length())
+
+    @property
     def operand_bytes(self) -> int:
         """Bytes of an operand's entry."""
         return OPERAND_BYTES[self.dtype]

@@ -121,6 +121,14 @@ def test_what_a_chunk_size_and_a_tile_change(cost_at):
     assert all(a.moved == a.bytes for d in small.directions for x in d.launches for a in x.accesses)
 
 
+def test_a_short_sequence_takes_a_shorter_chunk(cost_at):
+    """As a launch does: 20 tokens are one chunk of 32, three are one of 16."""
+    for tokens, chunk_size in ((20, 32), (3, 16), (65, 64)):
+        (scan,) = cost_at("linear_attention", tokens=tokens).forward.kernels
+        assert scan.kernel.default.config.chunk_size == chunk_size
+        assert scan.kernel.chunks == -(-tokens // chunk_size)
+
+
 def test_few_heads_split_the_forward(cost_at):
     """As a launch does: 4 sequences of 8 heads are fewer programs than half the multiprocessors."""
     few = cost_at("retention", heads=8)
