@@ -181,7 +181,7 @@ def cost(
     if unknown:
         known = ", ".join(recurrence.dims)
         raise SpecError(f"{path}: no dimension is called {unknown[0]!r}; there are {known}")
-    channels = max(call.length(dim) for state in recurrence.states for dim in state.shape)
+    channels = {call.length(dim) for state in recurrence.states for dim in state.shape}
     labels = kernel_slots(plan, programs)
     defaults = op_defaults(recurrence.name, labels, call, channels, device)
     return CostReport(op_cost(plan, programs, defaults, call, device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
 from typing import Any
 
@@ -23,28 +23,28 @@ Labels = Mapping[str, int]
 
 
 def op_defaults(
-    op: str, labels: Labels, sizes: CallSizes, channels: int, target: Target
+    op: str, labels: Labels, sizes: CallSizes, channels: Set[int], target: Target
 ) -> Mapping[str, Default]:
     """The default of every kernel of an op, as a launch would find it.
 
     The target's own table comes first, then those of its vendor's older and newer ones. What the
-    compiler said is taken over only where a table has the very dtype and size of the call.
+    compiler said is taken over only where a table has the very dtype and sizes of the call.
 
     Args:
         op: its name.
         labels: its kernels.
         sizes: of the call.
-        channels: the larger of K and V.
+        channels: every length of the states' axes.
         target: that the kernels run on.
     """
     dtype = "fp32" if sizes.dtype == "fp32" else "bf16"
     names = [path.stem for path in defaults_dir().glob("*.json")]
     for table in nearest_tables(target, names):
-        found = _entry(table, op, dtype, channels)
+        found = _entry(table, op, dtype, max(channels))
         if found is not None and _fits(found[1], target) and labels.keys() <= set(_kernels(found)):
-            compiled = dtype == sizes.dtype and found[0] == channels
+            compiled = dtype == sizes.dtype and channels == {found[0]}
             source = table if compiled else None
-            return {label: _default(found, label, channels, source) for label in labels}
+            return {label: _default(found, label, max(channels), source) for label in labels}
     return {label: _by_rule(label, labels.values()) for label in labels}
 
 

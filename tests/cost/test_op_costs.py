@@ -111,6 +111,7 @@ def test_what_no_file_knows_is_said():
     assert "serial chain unknown" in text
     assert "occupancy from that of gfx942" in text
     assert "compiled: no record" in str(report("delta_rule", "sm_90", size=64))
+    assert "compiled: no record" in str(report("gsa", "sm_90", dims={"M": 64}))
     for dtype in ("fp16", "fp32"):
         assert "occupancy unknown" in str(report("delta_rule", "sm_90", dtype=dtype))
 
