@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lincodegen.cost.model import kernel_slots, op_cost
+from lincodegen.cost.records import op_defaults
+from lincodegen.cost.report import CostReport
+from lincodegen.cost.sizes import CallSizes
 from lincodegen.derive.chunkform import derive_group
 from lincodegen.derive.timeline import Timeline, read_timeline
 from lincodegen.emit.derivation import chunked_derivation, recurrent_derivation
 from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_digest
+from lincodegen.emit.op_plan import plan_op
 from lincodegen.emit.writer import compare_package, write_package
-from lincodegen.errors import DerivationError, NotChunkable, TuningError
+from lincodegen.errors import DerivationError, NotChunkable, SpecError, TuningError
 from lincodegen.loading import cache_dir, load_package, package_digest_in
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES
@@ -25,6 +30,7 @@ from lincodegen.schedule.numerics import describe
 from lincodegen.spec import loader
 from lincodegen.spec.printing import format_step
 from lincodegen.spec.step import Recurrence
+from lincodegen.targets import load_target
 from lincodegen.tune.compiled import TargetsReport, compile_defaults
 from lincodegen.tune.kernels import op_kernels
 from lincodegen.verify.session import verify_op
@@ -151,6 +157,34 @@ def show(path: Path, after: str, sets: Sets | None = None) -> str:
     if after == "program":
         return "\n\n".join(map(str, compiled.programs))
     return "\n\n".join(map(_schedule_text, compiled.programs))
+
+
+def cost(
+    path: Path, target: str, sizes: Mapping[str, Any], sets: Sets | None = None
+) -> CostReport | None:
+    """What training with a spec's kernels costs; None if it runs token by token.
+
+    ``sizes`` are fields of `CallSizes`, each with its default.
+
+    Raises:
+        TuningError: no target has this name.
+        SpecError: the spec has no dimension of a name in ``sizes["dims"]``.
+    """
+    recurrence = load(path, sets)
+    try:
+        timeline = read_timeline(recurrence)
+    except NotChunkable:
+        return None
+    programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
+    plan, device, call = plan_op(timeline, programs), load_target(target), CallSizes(**sizes)
+    unknown = sorted(set(call.dims) - set(recurrence.dims))
+    if unknown:
+        known = ", ".join(recurrence.dims)
+        raise SpecError(f"{path}: no dimension is called {unknown[0]!r}; there are {known}")
+    channels = {call.length(dim) for state in recurrence.states for dim in state.shape}
+    labels = kernel_slots(plan, programs)
+    defaults = op_defaults(recurrence.name, labels, call, channels, device)
+    return CostReport(op_cost(plan, programs, defaults, call, device))
 
 
 def _schedule_text(program: Program) -> str:

@@ -13,6 +13,8 @@ import click
 from lincodegen import resources
 from lincodegen.cli.console import JSON_KEY
 
+_COUNT = click.IntRange(min=1)
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SETTING = re.compile(r"([A-Za-z][A-Za-z0-9_]*)=(-?[0-9]{1,18})")
@@ -102,3 +104,42 @@ def json_option(command: Command) -> Command:
         callback=_remember_json,
         help="Print one JSON object to stdout.",
     )(command)
+
+
+_COST_OPTIONS = (
+    click.option("--target", default="sm_90", show_default=True, help="Architecture of the GPU."),
+    click.option("--batch", type=_COUNT, default=4, show_default=True, help="Sequences."),
+    click.option("--tokens", type=_COUNT, default=8192, show_default=True, help="Of a sequence."),
+    click.option("--heads", type=_COUNT, default=32, show_default=True, help="Of every tensor."),
+    click.option("--size", type=_COUNT, default=128, show_default=True, help="K, V and the like."),
+    click.option(
+        "--dim",
+        "dims",
+        type=Setting(),
+        multiple=True,
+        callback=_as_mapping,
+        help="The size of one dimension, as in V=256. Repeatable.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(("bf16", "fp16", "fp32")),
+        default="bf16",
+        show_default=True,
+        help="That of the operands.",
+    ),
+)
+_COST_NAMES = ("target", "batch", "tokens", "heads", "size", "dims", "dtype")
+
+
+def cost_options(command: Command) -> Command:
+    """The sizes of the call whose cost is printed, passed by name, and its ``target``."""
+    for option in reversed(_COST_OPTIONS):
+        command = option(command)
+    return command
+
+
+def cost_options_given(ctx: click.Context) -> list[str]:
+    """The options of a cost that the command line names."""
+    named = click.core.ParameterSource.COMMANDLINE
+    flags = {"dims": "--dim"}
+    return [flags.get(n, f"--{n}") for n in _COST_NAMES if ctx.get_parameter_source(n) is named]

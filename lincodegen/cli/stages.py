@@ -10,7 +10,13 @@ from pathlib import Path
 
 import click
 
-from lincodegen.cli.arguments import json_option, sets_option, spec_argument
+from lincodegen.cli.arguments import (
+    cost_options,
+    cost_options_given,
+    json_option,
+    sets_option,
+    spec_argument,
+)
 from lincodegen.cli.console import CHECK_FAILED, echo_json, echo_report, progress
 
 STAGES = ("spec", "derive", "program", "schedule", "emit")
@@ -36,17 +42,32 @@ def check(ctx: click.Context, spec: Path, sets: Mapping[str, int], as_json: bool
 @spec_argument
 @click.option("--after", type=click.Choice(STAGES), default="spec", show_default=True)
 @sets_option
+@cost_options
 @json_option
-def show(spec: Path, after: str, sets: Mapping[str, int], as_json: bool) -> None:
-    """Print what a stage of the compiler makes of a spec."""
+@click.pass_context
+def show(
+    ctx: click.Context,
+    spec: Path,
+    after: str,
+    sets: Mapping[str, int],
+    target: str,
+    as_json: bool,
+    **sizes: int | str | Mapping[str, int],
+) -> None:
+    """Print what a stage of the compiler makes of a spec; after schedule, what it costs."""
     from lincodegen import pipeline
 
+    given = cost_options_given(ctx)
+    if given and after != "schedule":
+        raise click.UsageError(f"{given[0]} goes with --after schedule, not with {after}.")
     with progress(f"{spec.stem}: up to {after}"):
         text = pipeline.show(spec, after, sets)
+        cost = pipeline.cost(spec, target, sizes, sets) if after == "schedule" else None
     if as_json:
-        echo_json({"ok": True, "spec": str(spec), "after": after, "text": text})
+        found = {"cost": cost.to_json()} if cost is not None else {}
+        echo_json({"ok": True, "spec": str(spec), "after": after, "text": text, **found})
     else:
-        click.echo(text)
+        click.echo(text if cost is None else f"{text}\n\n{cost}")
 
 
 @click.command()

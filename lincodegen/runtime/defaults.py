@@ -37,7 +37,8 @@ def op_default(op: str, dtype: torch.dtype, size: int, device: torch.device) -> 
     target = _target(device)
     if target is None:
         return None
-    for name in _sources(target):
+    tables = [path.stem for path in defaults_dir().glob("*.json")]
+    for name in targets.nearest_tables(target, tables):
         found = _entry(name, op, "fp32" if dtype == torch.float32 else "bf16", size)
         if found is not None and _fits(found, target):
             return found
@@ -71,15 +72,3 @@ def _target(device: torch.device) -> Target | None:
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
     return targets.from_device(torch.cuda.get_device_properties(device))
-
-
-def _sources(target: Target) -> list[str]:
-    """Tables of the target's vendor, the nearest first."""
-    names = sorted(path.stem for path in defaults_dir().glob("*.json"))
-    if target.version is None:
-        return [n for n in names if n.startswith("gfx")]
-    versions = {n: targets.load_target(n).version or (0, 0) for n in names if n.startswith("sm_")}
-    own = target.version
-    older = sorted((n for n in versions if versions[n] <= own), key=lambda n: versions[n])
-    newer = sorted((n for n in versions if versions[n] > own), key=lambda n: versions[n])
-    return [*reversed(older), *newer]

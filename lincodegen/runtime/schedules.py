@@ -9,6 +9,9 @@ from functools import cache
 
 import torch
 
+from lincodegen.runtime.lazy import Lazy
+
+targets = Lazy("lincodegen.targets")
 _pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
 SCHEDULES = ("scan", "split", "recurrent")
 
@@ -35,15 +38,13 @@ def pinned_schedule() -> str | None:
 
 
 def splits(programs: int, chunks: int, device: torch.device) -> bool:
-    """Whether reads go to a chunk-parallel kernel of their own.
-
-    A scan with fewer programs than half the multiprocessors leaves most of the GPU idle; the
-    split one still has a sequential part, but a shorter one.
-    """
+    """Whether reads go to a chunk-parallel kernel of their own: pinned, or by the rule."""
     pinned = _pinned.get()
     if pinned is not None:
         return pinned == "split"
-    return device.type == "cuda" and chunks >= 16 and 2 * programs < _multiprocessors(device)
+    if device.type != "cuda":
+        return False
+    return bool(targets.splits_reads(programs, chunks, _multiprocessors(device)))
 
 
 @cache

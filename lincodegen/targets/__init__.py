@@ -2,7 +2,13 @@
 
 from lincodegen.targets.device import DeviceProperties, from_device
 from lincodegen.targets.miscompilations import Miscompilation, known_miscompilations
-from lincodegen.targets.target import Target, list_targets, load_target
+from lincodegen.targets.target import (
+    Target,
+    list_targets,
+    load_target,
+    nearest_tables,
+    splits_reads,
+)
 
 __all__ = [
     "DeviceProperties",
@@ -12,4 +18,6 @@ __all__ = [
     "known_miscompilations",
     "list_targets",
     "load_target",
+    "nearest_tables",
+    "splits_reads",
 ]

@@ -30,6 +30,7 @@ def from_device(properties: DeviceProperties) -> Target:
     count = int(properties.multi_processor_count)
     scale = count / relative.multiprocessors
     shared = int(getattr(properties, "shared_memory_per_block_optin", 0) or 0)
+    bandwidth = _bandwidth(properties) or relative.memory_bandwidth * scale
     return replace(
         relative,
         name=name,
@@ -48,10 +49,18 @@ def from_device(properties: DeviceProperties) -> Target:
         max_threads_per_multiprocessor=_told(
             properties, "max_threads_per_multi_processor", relative.max_threads_per_multiprocessor
         ),
-        memory_bandwidth=_bandwidth(properties) or relative.memory_bandwidth * scale,
+        memory_bandwidth=bandwidth,
         peak_bf16=relative.peak_bf16 * scale,
         l2_bytes=_second_level_cache(properties, relative),
+        reached_bandwidth=_scaled(
+            relative.reached_bandwidth, bandwidth / relative.memory_bandwidth
+        ),
+        reached_bf16=_scaled(relative.reached_bf16, scale),
     )
+
+
+def _scaled(figure: float | None, scale: float) -> float | None:
+    return None if figure is None else figure * scale
 
 
 def _relative(properties: DeviceProperties) -> tuple[str, Target]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -28,6 +29,15 @@ class Target:
         memory_bandwidth: bytes per second.
         peak_bf16: dense bfloat16 FLOP per second, float32 accumulation.
         l2_bytes: second-level cache.
+        clock: cycles per second, boosted.
+        fp32_lanes: float32 operations a multiprocessor starts in a cycle.
+        exp2_lanes: likewise of exponentials.
+        reached_bandwidth: bytes per second that copies of large tensors reach.
+        reached_bf16: FLOP per second that large products reach.
+        dot_latency: seconds from one product of a chunk to the next in a kernel that carries a
+            state, where each waits for the one before.
+
+    The figures from ``clock`` on are None where no source gives them.
     """
 
     name: str
@@ -45,6 +55,12 @@ class Target:
     memory_bandwidth: float
     peak_bf16: float
     l2_bytes: int
+    clock: float | None = None
+    fp32_lanes: int | None = None
+    exp2_lanes: int | None = None
+    reached_bandwidth: float | None = None
+    reached_bf16: float | None = None
+    dot_latency: float | None = None
 
     @property
     def version(self) -> tuple[int, int] | None:
@@ -58,6 +74,26 @@ class Target:
     def ridge(self) -> float:
         """FLOP per byte from which on a bfloat16 kernel is bound by arithmetic."""
         return self.peak_bf16 / self.memory_bandwidth
+
+
+def splits_reads(heads: int, chunks: int, multiprocessors: int) -> bool:
+    """Whether what a scan reads goes to a chunk-parallel kernel of its own.
+
+    A scan with fewer heads, all sequences', than half the multiprocessors leaves most of the GPU
+    idle; the split one still has a sequential part, but a shorter one.
+    """
+    return chunks >= 16 and 2 * heads < multiprocessors
+
+
+def nearest_tables(target: Target, names: Iterable[str]) -> list[str]:
+    """The tables of the target's vendor, named after targets: its own, older ones, newer ones."""
+    if target.version is None:
+        return sorted(n for n in names if n.startswith("gfx"))
+    versions = {n: load_target(n).version or (0, 0) for n in names if n.startswith("sm_")}
+    own = target.version
+    older = sorted((n for n in versions if versions[n] <= own), key=lambda n: versions[n])
+    newer = sorted((n for n in versions if versions[n] > own), key=lambda n: versions[n])
+    return [*reversed(older), *newer]
 
 
 def list_targets() -> tuple[str, ...]:

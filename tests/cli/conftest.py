@@ -54,6 +54,9 @@ class FakePipeline(ModuleType):
     def show(self, path, after, sets):
         return self._call("show", (path, after, sets), {})
 
+    def cost(self, path, target, sizes, sets):
+        return self._call("cost", (path, target, sizes, sets), {})
+
     def build(self, path, *, sets, out, on_progress):
         on_progress("emit")
         return self._call("build", (path,), {"sets": sets, "out": out})

@@ -46,6 +46,34 @@ def test_show_prints_the_text_of_a_stage(run, pipeline, spec):
     assert (found["after"], found["text"]) == ("derive", "O = Q S + P Z")
 
 
+SIZES = {"batch": 4, "tokens": 8192, "heads": 32, "size": 128, "dims": {}, "dtype": "bf16"}
+
+
+def test_show_after_schedule_prints_the_cost(run, pipeline, spec):
+    pipeline.outcomes["show"] = "  scan_fwd"
+    pipeline.outcomes["cost"] = pipeline.report("1048 bytes", values={"bytes": 1048})
+    assert run("show", spec, "--after", "schedule").stdout == "  scan_fwd\n\n1048 bytes\n"
+    assert pipeline.calls[-1] == ("cost", (spec, "sm_90", SIZES, {}), {})
+    given = ("--target", "gfx942", "--tokens", 512, "--dim", "V=256", "--json")
+    found = json.loads(run("show", spec, "--after", "schedule", *given).stdout)
+    assert (found["text"], found["cost"]["bytes"]) == ("  scan_fwd", 1048)
+    sizes = SIZES | {"tokens": 512, "dims": {"V": 256}}
+    assert pipeline.calls[-1] == ("cost", (spec, "gfx942", sizes, {}), {})
+
+
+def test_show_without_a_chunked_form_has_no_cost(run, pipeline, spec):
+    pipeline.outcomes["show"], pipeline.outcomes["cost"] = "runs token by token", None
+    assert run("show", spec, "--after", "schedule").stdout == "runs token by token\n"
+    assert "cost" not in json.loads(run("show", spec, "--after", "schedule", "--json").stdout)
+
+
+def test_sizes_of_a_cost_are_refused_with_other_stages(run, pipeline, spec):
+    result = run("show", spec, "--after", "derive", "--tokens", 512)
+    assert result.exit_code == 2
+    assert "--tokens goes with --after schedule, not with derive" in result.stderr
+    assert pipeline.calls == []
+
+
 def test_show_refuses_an_unknown_stage(run, pipeline, spec):
     result = run("show", spec, "--after", "tuning")
     assert result.exit_code == 2

@@ -7,7 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from lincodegen.errors import TuningError
-from lincodegen.targets import Target, from_device, list_targets, load_target
+from lincodegen.targets import (
+    Target,
+    from_device,
+    list_targets,
+    load_target,
+    nearest_tables,
+    splits_reads,
+)
 
 LISTED = (
     "gfx942", "gfx950", "sm_100", "sm_103", "sm_120", "sm_80", "sm_86", "sm_89", "sm_90",
@@ -94,6 +101,9 @@ def test_an_unlisted_device_gets_its_drivers_figures_and_its_relatives_unit() ->
         memory_bandwidth=pytest.approx(273e9, rel=1e-3),
         peak_bf16=pytest.approx(relative.peak_bf16 * 48 / 170),
         l2_bytes=25_165_824,
+        clock=relative.clock,
+        fp32_lanes=relative.fp32_lanes,
+        exp2_lanes=relative.exp2_lanes,
     )
 
 
@@ -101,6 +111,40 @@ def test_without_clock_the_bandwidth_scales_with_the_multiprocessors() -> None:
     target = from_device(nvidia(12, 1))
     expected = load_target("sm_120").memory_bandwidth * 48 / 170
     assert target.memory_bandwidth == pytest.approx(expected)
+
+
+def test_what_a_device_reaches_scales_with_its_peak() -> None:
+    """An H200 has an H100's multiprocessors and more bandwidth."""
+    listed = load_target("sm_90")
+    target = from_device(
+        nvidia(9, 0, multi_processor_count=132, memory_clock_rate=3_201_000, memory_bus_width=6144)
+    )
+    share = listed.reached_bandwidth / listed.memory_bandwidth
+    assert target.reached_bandwidth == pytest.approx(share * target.memory_bandwidth)
+    assert target.reached_bf16 == pytest.approx(listed.reached_bf16)
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_float32_lanes_are_below_matrix_units_and_give_the_data_sheets_order(name: str) -> None:
+    """Data sheets: 19.5e12 (A100) to 163e12 (MI300X) FLOP a second outside of matrix units."""
+    target = load_target(name)
+    rate = 2 * target.clock * target.fp32_lanes * target.multiprocessors
+    assert 1.9e13 < rate < 1.7e14
+    assert rate < target.peak_bf16
+
+
+def test_tables_of_defaults_are_tried_from_the_nearest() -> None:
+    names = ["sm_80", "sm_90", "sm_100", "gfx942", "sm_120"]
+    assert nearest_tables(load_target("sm_90"), names) == ["sm_90", "sm_80", "sm_100", "sm_120"]
+    assert nearest_tables(load_target("sm_89"), names)[0] == "sm_80"
+    assert nearest_tables(load_target("gfx950"), names) == ["gfx942"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "chunks", "split"), [(65, 16, True), (66, 16, False), (65, 15, False)]
+)
+def test_few_heads_and_many_chunks_split_reads_off(heads: int, chunks: int, split: bool) -> None:
+    assert splits_reads(heads, chunks, 132) is split
 
 
 def test_a_listed_architecture_on_another_device_keeps_the_devices_bandwidth() -> None:

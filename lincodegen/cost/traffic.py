@@ -1,0 +1,182 @@
+"""Bytes that a kernel moves, tensor by tensor, each tensor once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from lincodegen.cost.sizes import WIDE_BYTES, KernelSizes
+from lincodegen.cost.work import kernel_tiles
+from lincodegen.emit.op_plan import GroupPlan
+from lincodegen.program.ir import Tile, strip
+from lincodegen.program.program import Program
+from lincodegen.schedule.kernels import Carry, Stored
+
+PARTS = " parts"
+"""Ends the name of a tensor that programs over keys each write a part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One tensor as one kernel reads or writes it.
+
+    Attributes:
+        tensor: its name; equal names of one direction are one tensor.
+        bytes: of the tensor, once.
+        moved: with what programs over tiles of an axis read again each.
+        written: whether it is stored rather than loaded.
+    """
+
+    tensor: str
+    bytes: int
+    moved: int
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """What the tensors of one group are called.
+
+    Attributes:
+        operands: per operand of the program its tensor and whether it has the operands' dtype.
+        stored: names of gradients that are not as the schedule calls them.
+        reads: the name of every read, in the program's order.
+        suffix: tells apart what several groups have.
+    """
+
+    operands: Mapping[str, tuple[str, bool]]
+    stored: Mapping[str, str]
+    reads: tuple[str, ...]
+    suffix: str
+
+    def own(self, name: str) -> str:
+        """The name of what only this group has."""
+        return f"{self.stored.get(name, name)}{self.suffix}"
+
+
+def computed_name(name: str, suffix: str) -> str:
+    """The tensor of an operand that is computed before the kernels run."""
+    return f"{name}_computed{suffix}"
+
+
+def group_tensors(program: Program, group: GroupPlan) -> Tensors:
+    """The tensors of a group.
+
+    Vectors that are inputs, and computed factors of products, have the operands' dtype; what is
+    left is in float32.
+    """
+    operands = [operand for _, operand in program.operands]
+    operands += [operand for _, operand, _ in program.logs]
+    named: dict[str, tuple[str, bool]] = {}
+    stored: dict[str, str] = {}
+    for operand, plan in zip(operands, group.operands, strict=True):
+        vector = len(operand.axes) == 2
+        if plan.source is None:
+            name = computed_name(plan.name, group.suffix)
+            stored[f"d{operand.name}"] = f"d{computed_name(plan.name, '')}"
+        else:
+            name = plan.source
+        named[operand.name] = name, vector and (plan.factor or plan.source is not None)
+    return Tensors(named, stored, group.reads, group.suffix)
+
+
+def kernel_traffic(sizes: KernelSizes, tensors: Tensors) -> tuple[Access, ...]:
+    """What one kernel loads and stores, each tensor once in either list."""
+    reader = _Reader(sizes, tensors)
+    return tuple(dict.fromkeys((*reader.loads(), *reader.stores())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Sizes the tensors behind a kernel's tiles."""
+
+    sizes: KernelSizes
+    tensors: Tensors
+
+    def loads(self) -> list[Access]:
+        kernel, program = self.sizes.kernel, self.sizes.program
+        given = {strip(s.tile).id: s for s in kernel.given}
+        found = [self._state(kernel.carry, written=False)] if kernel.carry else []
+        leaves: dict[int, Tile] = {}
+        for tile in kernel_tiles(program, kernel):
+            leaves |= {leaf.id: leaf for leaf in (tile, *map(strip, tile.args))}
+        for leaf in leaves.values():
+            if leaf.id in given:
+                found.append(self._stored(given[leaf.id], written=False))
+            elif leaf.op in ("load", "log_decay"):
+                operand = program.operand(leaf)
+                name, wide = self.tensors.operands[operand.name]
+                found.append(self._rows(name, operand.axes, wide))
+            elif leaf.op == "cotangent":
+                name = f"d{self._read(int(leaf.attr[0]))}"
+                found.append(self._rows(name, leaf.axes, True))
+        return found
+
+    def stores(self) -> list[Access]:
+        kernel = self.sizes.kernel
+        found = [self._stored(stored, written=True) for stored in kernel.outputs]
+        if kernel.carry:
+            found.append(self._state(kernel.carry, written=True))
+            if kernel.carry.kept:
+                kept = Stored(kernel.carry.leaf, kernel.carry.kept, "states")
+                found.append(self._stored(kept, written=True))
+        return found
+
+    def _access(self, name: str, axes: Sequence[str], size: int, *, written: bool) -> Access:
+        """A tensor of so many bytes; programs over tiles of an axis it lacks read it each."""
+        again = 1 if written or self.sizes.kernel.tiled in (None, *axes) else self.sizes.tiles
+        return Access(name, size, size * again, written)
+
+    def _rows(self, name: str, axes: Sequence[str], wide: bool) -> Access:
+        size = self._row_entries(axes) * self._width(wide)
+        return self._access(name, axes, size, written=False)
+
+    def _state(self, carry: Carry, *, written: bool) -> Access:
+        call, axes = self.sizes.call, carry.leaf.axes
+        size = call.batch * call.heads * self._channels(axes) * WIDE_BYTES
+        name = self.tensors.own(carry.last if written else carry.first)
+        return self._access(name, axes, size, written=written)
+
+    def _stored(self, stored: Stored, *, written: bool) -> Access:
+        tile = strip(stored.tile)
+        size = self._entries(stored, tile.axes) * self._width(_is_wide(stored))
+        reads = self.sizes.program.outputs
+        name = self.tensors.own(stored.name)
+        if stored.kind == "parts":
+            name += PARTS
+        if stored.tile in reads:
+            name = self._read(reads.index(stored.tile))
+        return self._access(name, tile.axes, size, written=written)
+
+    def _read(self, j: int) -> str:
+        return self.tensors.reads[j]
+
+    def _entries(self, stored: Stored, axes: Sequence[str]) -> int:
+        call = self.sizes.call
+        chunks = self.sizes.chunks * call.batch * call.heads
+        match stored.kind:
+            case "square":
+                return chunks * prod(self.sizes.rows(axis) for axis in axes)
+            case "states" | "border":
+                return chunks * self._channels(axes)
+            case "parts":
+                return self.sizes.tiles * self._row_entries(axes)
+            case _:
+                return self._row_entries(axes)
+
+    def _row_entries(self, axes: Sequence[str]) -> int:
+        return self.sizes.call.token_heads * self.sizes.live(axes[0]) * self._channels(axes[1:])
+
+    def _channels(self, axes: Sequence[str]) -> int:
+        return prod(self.sizes.size(axis) for axis in axes)
+
+    def _width(self, wide: bool) -> int:
+        return self.sizes.call.operand_bytes if wide else WIDE_BYTES
+
+
+def _is_wide(stored: Stored) -> bool:
+    """Whether a store has the operands' dtype; else it is in float32."""
+    if stored.kind == "rows":
+        return len(strip(stored.tile).axes) == 2
+    return stored.kind in ("square", "states")

@@ -1,0 +1,134 @@
+"""Arithmetic of a kernel by unit, counted over the tiles that its text computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lincodegen.cost.sizes import KernelSizes
+from lincodegen.cost.tile_functions import Count, bounded_contract, inverse, pairwise_contract
+from lincodegen.program.ir import Tile, contracted, is_dot, strip
+from lincodegen.program.orient import oriented
+from lincodegen.program.program import Program
+from lincodegen.schedule.kernels import Kernel, computed
+from lincodegen.schedule.numerics import factored
+
+CLOCK_OPS = 8
+"""Operations that cut a log decay into whole part and rest, beside its two running sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Arithmetic of a launch.
+
+    Attributes:
+        dots: FLOPs of matrix products by the dtype of their operands.
+        vector: float32 operations outside of them, one an entry.
+        exp2: exponentials.
+    """
+
+    dots: Mapping[str, int] = field(default_factory=dict[str, int])
+    vector: int = 0
+    exp2: int = 0
+
+    def plus(self, other: Work) -> Work:
+        """Both together."""
+        names = dict.fromkeys((*self.dots, *other.dots))
+        dots = {n: self.dots.get(n, 0) + other.dots.get(n, 0) for n in names}
+        return Work(dots, self.vector + other.vector, self.exp2 + other.exp2)
+
+    def times(self, count: int) -> Work:
+        """The work of so many."""
+        dots = {name: flops * count for name, flops in self.dots.items()}
+        return Work(dots, self.vector * count, self.exp2 * count)
+
+    @property
+    def matrix(self) -> int:
+        """FLOPs of all matrix products."""
+        return sum(self.dots.values())
+
+
+def kernel_tiles(program: Program, kernel: Kernel) -> list[Tile]:
+    """What the text of a kernel computes and loads, operands first, its dots oriented."""
+    given = {strip(s.tile).id for s in kernel.given}
+    mapped = oriented(program.graph, kernel.roots, given)
+    return computed([mapped.get(t.id, t) for t in kernel.roots], kernel.given)
+
+
+def kernel_work(sizes: KernelSizes) -> tuple[Work, Work]:
+    """(every product once, all that the programs of a launch compute).
+
+    They differ by what programs over tiles of an axis compute again each.
+    """
+    once, executed = Work(), Work()
+    axis, tiles = sizes.kernel.tiled, sizes.tiles
+    for tile in kernel_tiles(sizes.program, sizes.kernel):
+        work = _as_work(tile_count(tile, sizes), sizes.call.dtype)
+        shared = axis is not None and axis in (*tile.axes, *contracted(tile))
+        executed = executed.plus(work.times(tiles))
+        once = once.plus(work.times(tiles if shared else 1))
+    launches = sizes.chunks * sizes.call.batch * sizes.call.heads
+    return once.times(launches), executed.times(launches)
+
+
+def dots_in_a_row(sizes: KernelSizes) -> int:
+    """Matrix products of one chunk of one program, each of which waits for the one before."""
+    tiles = kernel_tiles(sizes.program, sizes.kernel)
+    return sum(tile_count(tile, sizes).products for tile in tiles)
+
+
+def _as_work(count: Count, dtype: str) -> Work:
+    dots = {dtype: count.operand_dots, "fp32": count.float_dots}
+    if dtype == "fp32":
+        dots = {"fp32": count.operand_dots + count.float_dots}
+    return Work({n: f for n, f in dots.items() if f}, count.vector, count.exp2)
+
+
+def tile_count(tile: Tile, sizes: KernelSizes) -> Count:
+    """The arithmetic of one tile in one program, for one chunk."""
+    n = sizes.entries(tile.axes)
+    match tile.op:
+        case "ein":
+            return _product(tile, sizes)
+        case "contract":
+            return _decayed_product(tile, sizes)
+        case "inverse":
+            return inverse(sizes.length(tile.axes[0]))
+        case "decay":
+            pair = not any(point.border for point in tile.attr[:2])
+            return Count(vector=4 * n if pair else 2 * n, exp2=n if tile.args else 0)
+        case "log_decay":
+            steps = max(1, sizes.config.chunk_size.bit_length() - 1)
+            return Count(vector=n * (CLOCK_OPS + 2 * steps))
+        case "reduce":
+            return Count(vector=sizes.entries(tile.args[0].axes))
+        case "running":
+            return Count(vector=2 * n + sum(sizes.entries(a.axes) for a in tile.args))
+        case "add" | "scale" | "factor" | "once":
+            return Count(vector=n)
+        case _:
+            return Count()
+
+
+def _product(tile: Tile, sizes: KernelSizes) -> Count:
+    """A matrix product where both operands and the result are matrices, else elementwise."""
+    over = contracted(tile)
+    entries = sizes.entries((*tile.axes, *over))
+    if not over:
+        return Count(vector=entries)
+    if is_dot(tile) and len(over) == 1:
+        return Count(operand_dots=2 * entries, products=1)
+    return Count(vector=2 * entries)
+
+
+def _decayed_product(tile: Tile, sizes: KernelSizes) -> Count:
+    to, origin = tile.attr
+    lengths = (sizes.length(to.axis), sizes.length(origin.axis), sizes.length("k"))
+    gram = "k" not in tile.axes
+    if factored(sizes.program.form.group) and sizes.call.dtype != "fp16":
+        return bounded_contract(lengths, gram)
+    slots = [length // sizes.config.chunk_size for length in lengths[:2]]
+    tokens = max(1, 16 // max(slots))
+    own, other = slots if tile.axes[0] == to.axis else slots[::-1]
+    blocks = sizes.config.chunk_size // tokens
+    return pairwise_contract(lengths, (tokens * own, tokens * other), blocks, gram)
