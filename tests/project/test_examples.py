@@ -72,6 +72,7 @@ def test_lengths_grow_to_that_of_the_training(monkeypatch, has_easy):
 def test_easy_permutations_move_few_things(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     tracking = importlib.import_module("state_tracking")
+    torch = importlib.import_module("torch")
     task = tracking.symmetric_group(4, easy=2)
     assert len(task.easy) == 1 + 6
     tokens, _ = task.sample(50, 20, torch.Generator().manual_seed(0), easy=True)
