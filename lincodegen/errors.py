@@ -30,6 +30,10 @@ class NotChunkable(LincodegenError):
         super().__init__(f"line {line}: {reason}" if line else reason)
 
 
+class NotAffine(NotChunkable):
+    """A segment of tokens maps a state by no affine map of it alone; says which line and why."""
+
+
 class ScheduleError(LincodegenError):
     """No cut into kernels exists for a program."""
 

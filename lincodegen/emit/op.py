@@ -20,8 +20,9 @@ from lincodegen.emit.op_body import OpBody
 from lincodegen.emit.op_context import OpParts, OpPrinter, own_names, wrapped_import
 from lincodegen.emit.op_defaults import default_functions
 from lincodegen.emit.op_docs import summary
-from lincodegen.emit.op_plan import OpPlan, plan_op
+from lincodegen.emit.op_plan import OpPlan, TokenFunction, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
+from lincodegen.emit.op_segments import refused_segments, segments_text
 from lincodegen.emit.templates import formatted, render
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
 from lincodegen.emit.token_recurrent_triton import recurrent_triton
@@ -65,6 +66,7 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
     body = OpBody(plan, alias, has_kernels=True)
     dependencies = plan.dependencies()
     loop_files = _loop_texts(recurrence, header)
+    segments = segments_text(timeline, alias)
     loop_modules = tuple(name.removesuffix(".py") for name in loop_files)
     chunk_size = _chunk_size(programs)
     parts = OpParts(
@@ -75,6 +77,7 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
         solved=dependencies,
         modules=("chunk", "kernels", "tokens", *loop_modules),
         chunk_size=chunk_size,
+        segments=segments.value,
         loop=recurrent_body(recurrence, alias, has_kernels=len(loop_modules) > 1, prefix="loop_"),
     )
     files = {
@@ -82,7 +85,7 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
         "chunk.py": _chunk_text(recurrence, header, functions),
         "kernels.py": _kernels_text(recurrence, header, plan, programs),
         **loop_files,
-        "tokens.py": _tokens_text(recurrence, header, plan),
+        "tokens.py": _tokens_text(recurrence, header, plan, segments.functions),
         "derivation.md": derivation,
         "manifest.json": manifest_text(recurrence, digest, tier=1, reason="", plan=plan),
     }
@@ -106,6 +109,7 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
         solved={s.name: () if states[s.name] else everything for s in recurrence.states},
         modules=(*(name.removesuffix(".py") for name in loop_files), "tokens"),
         chunk_size=ROWS,
+        segments=refused_segments(alias, reason).value,
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
@@ -195,8 +199,13 @@ def _kernels_text(
     return "\n".join([header, line, "", module_header(tools), *(g.text for g in groups)])
 
 
-def _tokens_text(recurrence: Recurrence, header: str, plan: OpPlan | None) -> str:
-    """Functions of one token: operands, outputs, their adjoints, defaults, the step itself."""
+def _tokens_text(
+    recurrence: Recurrence,
+    header: str,
+    plan: OpPlan | None,
+    log_decays: Sequence[TokenFunction] = (),
+) -> str:
+    """Functions of one token: operands, outputs, adjoints, decays, defaults, the step itself."""
     texts = []
     for function in plan.functions if plan else ():
         doc = f"Per token: {', '.join(o.name for o in function.program.outputs)}."
@@ -204,6 +213,9 @@ def _tokens_text(recurrence: Recurrence, header: str, plan: OpPlan | None) -> st
         if function.adjoint is not None:
             doc = f"The adjoint of ``{function.name}``."
             texts.append(print_torch_function(f"{function.name}_adjoint", function.adjoint, doc))
+    for function in log_decays:
+        doc = "Per token: the log of what scales the state."
+        texts.append(print_torch_function(function.name, function.program, doc))
     texts += default_functions(recurrence)
     doc = "The outputs and the next states of one token; tensors are [B, H, *shape]."
     texts.append(print_torch_function("step", step_program(recurrence), doc))

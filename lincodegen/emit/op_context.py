@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lincodegen.emit.op_defaults import fill_function, ordered_arguments
-from lincodegen.emit.op_docs import INDENT, op_doc, summary
+from lincodegen.emit.op_docs import INDENT, interval_text, op_doc, summary
 from lincodegen.emit.token_python import WIDTH, words, wrapped
 from lincodegen.emit.token_torch import size_arguments
 from lincodegen.errors import EmitError
@@ -14,10 +14,11 @@ from lincodegen.program.token import Kind, TokenProgram, step_program
 from lincodegen.program.token_heads import head_sources
 from lincodegen.program.token_names import Names
 from lincodegen.spec.dims import Dim
-from lincodegen.spec.step import Recurrence, Shape, Tensor
+from lincodegen.spec.step import REALS, Recurrence, Shape, Tensor
 
 _IMPORTED = (
     *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
+    *("SegmentMap", "Segments", "check_values"),
     *(
         "Tensor",
         "lazy",
@@ -33,6 +34,7 @@ _IMPORTED = (
 )
 _FROM = {
     "Call": "lincodegen.runtime.call",
+    "check_values": "lincodegen.runtime.checks",
     "Body": "lincodegen.runtime.function",
     "Gradients": "lincodegen.runtime.function",
     "Kept": "lincodegen.runtime.function",
@@ -44,6 +46,8 @@ _FROM = {
     "op": "lincodegen.runtime.op",
     "token_arguments": "lincodegen.runtime.op",
     "token_results": "lincodegen.runtime.op",
+    "SegmentMap": "lincodegen.runtime.segments",
+    "Segments": "lincodegen.runtime.segments",
     "Argument": "lincodegen.runtime.signature",
     "Output": "lincodegen.runtime.signature",
     "Signature": "lincodegen.runtime.signature",
@@ -59,6 +63,7 @@ class OpText:
     summary: str
     imports: str
     signature: str
+    segments: str
     forward: str
     backward: str
     body: str
@@ -72,6 +77,7 @@ class OpText:
     op_signature: str
     doc: str
     call: str
+    check: str
     run: str
     read_token: str
     read_call: str
@@ -93,6 +99,8 @@ class OpParts:
     solved: Mapping[str, Sequence[str]]
     modules: tuple[str, ...]
     chunk_size: int
+    segments: str
+    """How a segment of tokens maps the states."""
     loop: tuple[str, str] | None = None
     """The functions of the token loop, where ``forward`` and ``backward`` are chunked."""
 
@@ -132,6 +140,7 @@ class OpPrinter:
             summary=summary(recurrence),
             imports="",
             signature=self._signature_value(),
+            segments=self.parts.segments,
             forward=self.parts.forward.rstrip(),
             backward=self.parts.backward.rstrip(),
             body=alias["Body"],
@@ -147,6 +156,7 @@ class OpPrinter:
             op_signature=self._op_signature(),
             doc=op_doc(recurrence, self.arguments),
             call=call,
+            check=self._check(),
             run=alias["run"],
             read_token=self._read_call("token", ["state"]),
             read_call=self._read_call("call", ["initial_state", "cu_seqlens", "cu_seqlens_cpu"]),
@@ -192,8 +202,10 @@ class OpPrinter:
 
         def argument(tensor: Tensor) -> str:
             shape = f", {shape_text(tensor.shape)}" if tensor.shape else ""
-            optional = ", optional=True" if tensor.default is not None else ""
-            return f'{alias["Argument"]}("{tensor.name}"{shape}{optional})'
+            rest = ", optional=True" if tensor.default is not None else ""
+            rest += f', domain="{interval_text(tensor.domain)}"' if tensor.domain != REALS else ""
+            rest += f', norm="{interval_text(tensor.norm)}"' if tensor.norm is not None else ""
+            return f'{alias["Argument"]}("{tensor.name}"{shape}{rest})'
 
         rows = []
         for key, tensors in (("inputs", recurrence.inputs), ("parameters", recurrence.parameters)):
@@ -228,6 +240,10 @@ class OpPrinter:
         entries = [f"(\n{rows}{INDENT * 2})", *rest]
         return f"{INDENT}{head}\n" + "".join(f"{INDENT * 2}{e},\n" for e in entries) + f"{INDENT})"
 
+    def _check(self) -> str:
+        given = [self.alias["call"], *(f"{name}={name}" for name in self.constants)]
+        return f"{self.alias['check_values']}({', '.join(given)})"
+
     # -- the public function ---------------------------------------------------------------
 
     def _op_signature(self) -> str:
@@ -238,6 +254,7 @@ class OpPrinter:
         arguments.append("output_final_state: bool = False")
         arguments.append("cu_seqlens: Tensor | None = None")
         arguments.append("cu_seqlens_cpu: Tensor | None = None")
+        arguments.append("check_inputs: bool = False")
         output = "Tensor" if len(self.recurrence.outputs) == 1 else "tuple[Tensor, ...]"
         final = "Tensor" if states == 1 else "tuple[Tensor, ...]"
         tail = f") -> tuple[{output}, {final} | None]:"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lincodegen.emit.token_python import WIDTH
 from lincodegen.spec.printing import format_node
-from lincodegen.spec.step import Recurrence, Shape, Tensor
+from lincodegen.spec.step import REALS, Interval, Recurrence, Shape, Tensor
 
 INDENT = "    "
 
@@ -29,6 +29,8 @@ def _argument_docs(recurrence: Recurrence, arguments: Sequence[Tensor]) -> list[
         lead = "B, T, H" if tensor in recurrence.inputs else "H"
         text = f"{tensor.name}: {axes_text(lead, tensor.shape)}"
         text += f", {plain(tensor.doc)}" if tensor.doc else ""
+        text += f", in {interval_text(tensor.domain)}" if tensor.domain != REALS else ""
+        text += f", norm in {interval_text(tensor.norm)}" if tensor.norm is not None else ""
         if tensor.default is not None:
             text += f"; by default {format_node(tensor.default, ())}"
         lines += _item(f"{text}.")
@@ -46,6 +48,10 @@ def _argument_docs(recurrence: Recurrence, arguments: Sequence[Tensor]) -> list[
         "and T last; B is 1 then and states are [N, H, ...]."
     )
     lines += _item("cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.")
+    lines += _item(
+        "check_inputs: Whether every value is compared with its domain, which waits for the "
+        "device; shapes, dtypes and devices are compared always."
+    )
     return lines
 
 
@@ -87,6 +93,14 @@ def plain(text: str) -> str:
 def axes_text(lead: str, shape: Shape) -> str:
     """``[B, T, H, K]``."""
     return f"[{', '.join([lead, *map(str, shape)])}]"
+
+
+def interval_text(interval: Interval) -> str:
+    """An interval as it is written, ``[-inf, 0]``, its ends to the last digit."""
+    left, right = "[" if interval.includes_low else "(", "]" if interval.includes_high else ")"
+    ends = (interval.low, interval.high)
+    low, high = (f"{end:g}" if float(f"{end:g}") == end else repr(end) for end in ends)
+    return f"{left}{low}, {high}{right}"
 
 
 def _item(text: str) -> list[str]:

@@ -72,6 +72,11 @@ class TracedOp:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The op with the arguments of its Python function; written to be traced."""
         given = self._bound(args, kwargs)
+        if given["check_inputs"]:
+            raise ValueError(
+                f"{self._signature.name}: check_inputs is True where the op is traced, which has "
+                "no values; expected: False, and a check outside"
+            )
         states = given["initial_state"]
         if len(self._states) == 1 and not isinstance(states, (list, tuple)):
             states = (states,)

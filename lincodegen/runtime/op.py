@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lincodegen.runtime.call import Call
+from lincodegen.runtime.call import Call, States
 from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
 from lincodegen.runtime.library import TracedOp
+from lincodegen.runtime.segments import SegmentOp, Segments, Summary
 from lincodegen.runtime.signature import Signature
 
 
@@ -23,13 +24,19 @@ class Op:
     """
 
     def __init__(
-        self, function: Callable[..., Any], step: Callable[..., Any], signature: Signature
+        self,
+        function: Callable[..., Any],
+        step: Callable[..., Any],
+        signature: Signature,
+        segments: Segments,
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self.step = torch.no_grad()(step)
         self.signature = signature
         self.traced = TracedOp(signature, function)
+        self.segments = segments
+        self._segments = SegmentOp(signature, function, segments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs and final states of whole sequences."""
@@ -37,6 +44,35 @@ class Op:
         if torch.compiler.is_compiling() or _has_no_values(first):
             return self.traced(*args, **kwargs)
         return self._function(*args, **kwargs)
+
+    # -- segments of a sequence -------------------------------------------------------------
+
+    def segment_summary(self, *args: Any, **kwargs: Any) -> Summary:
+        """The affine map S_out = M S_in + L of a segment of tokens, for every state.
+
+        Takes the arguments of the op, ``cu_seqlens`` included, but for the initial state and
+        ``output_final_state``. Differentiable.
+
+        Raises:
+            NotImplementedError: a state has no affine map of its own; the message says why.
+        """
+        return self._segments.summary(args, kwargs)
+
+    def combine(self, first: Summary, second: Summary) -> Summary:
+        """The map of two segments, ``first`` before ``second``. Associative, differentiable."""
+        return self._segments.combine(first, second)
+
+    def apply(self, summary: Summary, state: States = None) -> Any:
+        """The state after a segment that starts from ``state``, one tensor or one a state.
+
+        Zeros stand where None is given, as in the initial state of the op.
+        """
+        one = len(self.signature.states) == 1
+        if state is None:
+            state = (None,) * len(self.signature.states)
+        given = (state,) if isinstance(state, Tensor) else tuple(state)
+        after = self._segments.apply(summary, given)
+        return after[0] if one else after
 
     def __repr__(self) -> str:
         return f"<op {self.signature.name}>"
@@ -47,9 +83,11 @@ def _has_no_values(x: object) -> bool:
     return isinstance(x, FakeTensor) or (isinstance(x, Tensor) and x.is_meta)
 
 
-def op(signature: Signature, step: Callable[..., Any]) -> Callable[[Callable[..., Any]], Op]:
+def op(
+    signature: Signature, step: Callable[..., Any], segments: Segments
+) -> Callable[[Callable[..., Any]], Op]:
     """Makes the function below it an op."""
-    return lambda function: Op(function, step, signature)
+    return lambda function: Op(function, step, signature, segments)
 
 
 def token_arguments(call: Call) -> list[Tensor]:

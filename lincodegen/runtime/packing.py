@@ -97,8 +97,10 @@ def read_packing(
         raise ValueError(
             f"{op}: B = {leading[0]} with cu_seqlens; expected: packed sequences in B = 1"
         )
-    host = next((x for x in reversed(given.values()) if x.device.type == "cpu"), None)
-    lengths = None if host is None else _checked_lengths(op, host.tolist(), leading[1])
+    host = next((n for n in reversed(given) if given[n].device.type == "cpu"), None)
+    lengths = None
+    if host is not None:
+        lengths = checked_lengths(op, host, given[host].tolist(), leading[1])
     first = next(iter(given.values()))
     if len({x.shape[0] for x in given.values()}) > 1:
         sizes = " and ".join(f"{n} {x.shape[0]}" for n, x in given.items())
@@ -119,13 +121,24 @@ def _check_offsets(op: str, name: str, x: object) -> None:
         raise ValueError(f"{op}: {name} is on {x.device}; expected: the CPU")
 
 
-def _checked_lengths(op: str, offsets: list[int], tokens: int) -> tuple[int, ...]:
+def checked_lengths(op: str, name: str, offsets: list[int], tokens: int) -> tuple[int, ...]:
+    """The lengths of sequences with the offsets ``name``.
+
+    Raises:
+        ValueError: the offsets do not start at 0, do not end at ``tokens``, or fall.
+    """
     lengths = lengths_of(offsets)
-    if offsets[0] != 0 or offsets[-1] != tokens or min(lengths, default=0) < 0:
-        shown = offsets if len(offsets) <= 8 else [*offsets[:4], "...", *offsets[-3:]]
+    found = ""
+    if offsets[0] != 0:
+        found = f"{name}[0] is {offsets[0]}"
+    elif min(lengths, default=0) < 0:
+        i = next(i for i, n in enumerate(lengths) if n < 0)
+        found = f"{name}[{i + 1}] is {offsets[i + 1]} after {offsets[i]}"
+    elif offsets[-1] != tokens:
+        found = f"{name}[{len(lengths)}] is {offsets[-1]}"
+    if found:
         raise ValueError(
-            f"{op}: cu_seqlens is {shown}; expected: offsets that start at 0, never fall and end "
-            f"at T = {tokens}"
+            f"{op}: {found}; expected: offsets that start at 0, never fall and end at T = {tokens}"
         )
     return lengths
 

@@ -22,11 +22,17 @@ MOST_LAYOUTS = 512
 
 
 class Argument(NamedTuple):
-    """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default."""
+    """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default.
+
+    ``domain`` and ``norm`` are the intervals of its values and of its norm along the last axis,
+    such as ``[-inf, 0]``; without text it promises finite values, and no norm.
+    """
 
     name: str
     shape: tuple[Size, ...] = ()
     optional: bool = False
+    domain: str = ""
+    norm: str = ""
 
 
 class State(NamedTuple):

@@ -54,7 +54,7 @@ def test_the_public_function_has_the_arguments_of_the_spec():
     ]
     tensors = ["q", "k", "v", "dt", "beta", "bias", "A", "D"]
     options = ["scale", "half", "initial_state", "output_final_state"]
-    options += ["cu_seqlens", "cu_seqlens_cpu"]
+    options += ["cu_seqlens", "cu_seqlens_cpu", "check_inputs"]
     assert [a.arg for a in function.args.args] == [*tensors, *options]
     assert len(function.args.defaults) == 2 + len(options)
 
