@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -22,15 +24,28 @@ _SIGNATURE = Signature(
         Argument("q", ("K",)),
         Argument("k", ("K",)),
         Argument("v", ("V",)),
-        Argument("a", ("K",)),
-        Argument("b", ("K",)),
-        Argument("gk", ("K",)),
+        Argument("a", ("K",), norm="[0, 1]"),
+        Argument("b", ("K",), norm="[0, 1]"),
+        Argument("gk", ("K",), domain="[-inf, 0]"),
     ),
     parameters=(),
     states=(State("S", ("K", "V"), ("k", "v", "a", "b", "gk"), ("q", "k", "v", "a", "b", "gk")),),
     outputs=(Output("o", ("V",), ("q", "k", "v", "a", "b", "gk")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (
+        SegmentMap(
+            "matrix",
+            zeroed=(
+                "k",
+                "v",
+            ),
+            columns="V",
+        ),
+    )
 )
 
 
@@ -145,7 +160,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def dplr(
     q: Tensor,
     k: Tensor,
@@ -158,6 +173,7 @@ def dplr(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Delta rule with a diagonal plus rank 1 transition.
 
@@ -171,19 +187,23 @@ def dplr(
         q: [B, T, H, K].
         k: [B, T, H, K].
         v: [B, T, H, V].
-        a: [B, T, H, K].
-        b: [B, T, H, K].
-        gk: [B, T, H, K], log decay of every key channel.
+        a: [B, T, H, K], norm in [0, 1].
+        b: [B, T, H, K], norm in [0, 1].
+        gk: [B, T, H, K], log decay of every key channel, in [-inf, 0].
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((q, k, v, a, b, gk), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -22,8 +24,8 @@ _SIGNATURE = Signature(
         Argument("q", ("K",)),
         Argument("k", (2, "K")),
         Argument("v", (2, "V")),
-        Argument("g"),
-        Argument("beta", (2,)),
+        Argument("g", domain="[-inf, 0]"),
+        Argument("beta", (2,), domain="[0, 2]"),
     ),
     parameters=(),
     states=(State("S", ("K", "V"), ("k", "v", "g", "beta"), ("q", "k", "v", "g", "beta")),),
@@ -31,6 +33,8 @@ _SIGNATURE = Signature(
     chunk_size=32,
     has_kernels=True,
 )
+
+_SEGMENTS = Segments((SegmentMap("matrix", zeroed=("v",), columns="V"),))
 
 
 def _forward(
@@ -121,7 +125,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def gated_delta_product(
     q: Tensor,
     k: Tensor,
@@ -133,6 +137,7 @@ def gated_delta_product(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Gated DeltaProduct (Siems et al. 2025, arXiv:2502.10297).
 
@@ -149,18 +154,22 @@ def gated_delta_product(
         q: [B, T, H, K].
         k: [B, T, H, 2, K].
         v: [B, T, H, 2, V].
-        g: [B, T, H], log decay.
-        beta: [B, T, H, 2], learning rates.
+        g: [B, T, H], log decay, in [-inf, 0].
+        beta: [B, T, H, 2], learning rates, in [0, 2].
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

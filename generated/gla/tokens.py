@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def log_decay(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
 def step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -23,7 +25,7 @@ _SIGNATURE = Signature(
         Argument("k", ("K",)),
         Argument("v", ("V",)),
         Argument("s", ("M",)),
-        Argument("g", ("M",)),
+        Argument("g", ("M",), domain="[-inf, 0]"),
     ),
     parameters=(),
     states=(
@@ -33,6 +35,13 @@ _SIGNATURE = Signature(
     outputs=(Output("o", ("V",), ("q", "k", "v", "s", "g")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (
+        SegmentMap("diagonal", axis=1, log_decay=lambda g: tokens.log_decay_Sk(g), tensors=("g",)),
+        SegmentMap("diagonal", log_decay=lambda g: tokens.log_decay_Sv(g), tensors=("g",)),
+    )
 )
 
 
@@ -152,7 +161,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def gsa(
     q: Tensor,
     k: Tensor,
@@ -164,6 +173,7 @@ def gsa(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """Gated slot attention (Zhang et al. 2024, arXiv:2409.07146).
 
@@ -180,17 +190,21 @@ def gsa(
         k: [B, T, H, K].
         v: [B, T, H, V].
         s: [B, T, H, M], weight of the token's write into every slot.
-        g: [B, T, H, M], log decay of every slot.
+        g: [B, T, H, M], log decay of every slot, in [-inf, 0].
         scale: K**-0.5 if None.
         initial_state: [B, H, K, M] and [B, H, M, V], zeros where None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final states Sk [B, H, K, M] and Sv [B, H, M, V] in
         float32, or in float64 if any input is, else None.
     """
     call = _SIGNATURE.call((q, k, v, s, g), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -18,6 +18,16 @@ def operands_Sv_adjoint(read_Sk: Tensor, dq: Tensor) -> Tensor:
     return softmax_read_Sk * (dq - (dq * softmax_read_Sk).sum(-1, keepdim=True))
 
 
+def log_decay_Sk(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
+def log_decay_Sv(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
 def step(
     q: Tensor, k: Tensor, v: Tensor, s: Tensor, g: Tensor, Sk: Tensor, Sv: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:

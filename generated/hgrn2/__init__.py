@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -21,13 +23,17 @@ _SIGNATURE = Signature(
     inputs=(
         Argument("q", ("K",)),
         Argument("v", ("V",)),
-        Argument("g", ("K",)),
+        Argument("g", ("K",), domain="[-inf, 0]"),
     ),
     parameters=(),
     states=(State("S", ("K", "V"), ("v", "g"), ("q", "v", "g")),),
     outputs=(Output("o", ("V",), ("q", "v", "g")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (SegmentMap("diagonal", log_decay=lambda g: tokens.log_decay(g), tensors=("g",)),)
 )
 
 
@@ -88,7 +94,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def hgrn2(
     q: Tensor,
     v: Tensor,
@@ -98,6 +104,7 @@ def hgrn2(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """HGRN2 (Qin et al. 2024, arXiv:2404.07904).
 
@@ -110,17 +117,21 @@ def hgrn2(
     Args:
         q: [B, T, H, K].
         v: [B, T, H, V].
-        g: [B, T, H, K], logarithm of the forget gate of every key channel.
+        g: [B, T, H, K], logarithm of the forget gate of every key channel, in [-inf, 0].
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((q, v, g), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -17,6 +17,11 @@ def operands_adjoint(g: Tensor, dk: Tensor) -> Tensor:
     return -dk * torch.exp(g)
 
 
+def log_decay(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
 def step(q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The outputs and the next states of one token; tensors are [B, H, *shape]."""
     exp_g = torch.exp(g)

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def log_decay(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
 def default_g(h: Tensor, H: Tensor, layer_idx: float, num_layers: float) -> Tensor:
     """The default of g: -(8 / H) * (1 - layer_idx / num_layers) * h."""
     return -8 / H * (1 - layer_idx / num_layers) * h

@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -29,6 +31,8 @@ _SIGNATURE = Signature(
     chunk_size=64,
     has_kernels=True,
 )
+
+_SEGMENTS = Segments((SegmentMap("identity"),))
 
 
 def _forward(call: Call, q: Tensor, k: Tensor, v: Tensor, S: Tensor, scale: float) -> Results:
@@ -83,7 +87,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def linear_attention(
     q: Tensor,
     k: Tensor,
@@ -93,6 +97,7 @@ def linear_attention(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Linear attention (Katharopoulos, Vyas, Pappas, Fleuret 2020, arXiv:2006.16236).
 
@@ -111,10 +116,14 @@ def linear_attention(
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

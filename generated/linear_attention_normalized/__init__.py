@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -19,8 +21,8 @@ chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
 _SIGNATURE = Signature(
     "linear_attention_normalized",
     inputs=(
-        Argument("q", ("K",)),
-        Argument("k", ("K",)),
+        Argument("q", ("K",), domain="[0, inf)"),
+        Argument("k", ("K",), domain="[0, inf)"),
         Argument("v", ("V",)),
     ),
     parameters=(),
@@ -31,6 +33,13 @@ _SIGNATURE = Signature(
     outputs=(Output("o", ("V",), ("q", "k", "v")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (
+        SegmentMap("identity"),
+        SegmentMap("identity"),
+    )
 )
 
 
@@ -131,7 +140,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale, eps))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def linear_attention_normalized(
     q: Tensor,
     k: Tensor,
@@ -142,6 +151,7 @@ def linear_attention_normalized(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """Linear attention with the normaliser of softmax attention.
 
@@ -154,8 +164,8 @@ def linear_attention_normalized(
         o = S.T @ qs / (dot(z, qs) + eps)
 
     Args:
-        q: [B, T, H, K].
-        k: [B, T, H, K].
+        q: [B, T, H, K], in [0, inf).
+        k: [B, T, H, K], in [0, inf).
         v: [B, T, H, V].
         scale: K**-0.5 if None.
         eps: 1e-10 if None.
@@ -164,10 +174,14 @@ def linear_attention_normalized(
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of q; the final states S [B, H, K, V] and z [B, H, K] in
         float32, or in float64 if any input is, else None.
     """
     call = _SIGNATURE.call((q, k, v), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale, eps=eps)
     return run(call, _BODY, _fill(call, scale, eps), output_final_state)

@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -20,18 +22,31 @@ _SIGNATURE = Signature(
     "mamba2",
     inputs=(
         Argument("x", ("V",)),
-        Argument("dt"),
+        Argument("dt", domain="[0, inf)"),
         Argument("B", ("K",)),
         Argument("C", ("K",)),
     ),
     parameters=(
-        Argument("A"),
+        Argument("A", domain="(-inf, 0]"),
         Argument("D", optional=True),
     ),
     states=(State("S", ("K", "V"), ("x", "dt", "B", "A"), ("x", "dt", "B", "C", "A")),),
     outputs=(Output("o", ("V",), ("x", "dt", "B", "C", "A", "D")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (
+        SegmentMap(
+            "scalar",
+            log_decay=lambda dt, A: tokens.log_decay(dt, A),
+            tensors=(
+                "dt",
+                "A",
+            ),
+        ),
+    )
 )
 
 
@@ -131,7 +146,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call)))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def mamba2(
     x: Tensor,
     dt: Tensor,
@@ -143,6 +158,7 @@ def mamba2(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Mamba-2 (state space duality) (Dao and Gu 2024, arXiv:2405.21060).
 
@@ -154,20 +170,24 @@ def mamba2(
 
     Args:
         x: [B, T, H, V].
-        dt: [B, T, H], step size after softplus.
+        dt: [B, T, H], step size after softplus, in [0, inf).
         B: [B, T, H, K].
         C: [B, T, H, K].
-        A: [H], rate of decay.
+        A: [H], rate of decay, in (-inf, 0].
         D: [H], weight of the skip connection; by default 0.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of x; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((x, dt, B, C, A, D), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call)
     return run(call, _BODY, _fill(call), output_final_state)

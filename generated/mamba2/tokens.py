@@ -31,6 +31,11 @@ def output_adjoint(x: Tensor, D: Tensor, do: Tensor) -> tuple[Tensor, Tensor, Te
     return dx, do, dD
 
 
+def log_decay(dt: Tensor, A: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return dt * A
+
+
 def default_D() -> Tensor:
     """The default of D: 0."""
     return 0

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def log_decay(g: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return g
+
+
 def default_g(h: Tensor) -> Tensor:
     """The default of g: log1p(-2.0**(-5 - h))."""
     return torch.log1p(-torch.exp2(-5 - h))

@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -22,13 +24,17 @@ _SIGNATURE = Signature(
         Argument("r", ("K",)),
         Argument("k", ("K",)),
         Argument("v", ("V",)),
-        Argument("w", ("K",)),
+        Argument("w", ("K",), domain="[-inf, 0]"),
     ),
     parameters=(Argument("u", ("K",)),),
     states=(State("S", ("K", "V"), ("k", "v", "w"), ("r", "k", "v", "w")),),
     outputs=(Output("o", ("V",), ("r", "k", "v", "w", "u")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (SegmentMap("diagonal", log_decay=lambda w: tokens.log_decay(w), tensors=("w",)),)
 )
 
 
@@ -125,7 +131,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def rwkv6(
     r: Tensor,
     k: Tensor,
@@ -137,6 +143,7 @@ def rwkv6(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """RWKV-6 (Finch) (Peng et al. 2024, arXiv:2404.05892).
 
@@ -147,7 +154,7 @@ def rwkv6(
         r: [B, T, H, K], the query.
         k: [B, T, H, K].
         v: [B, T, H, V].
-        w: [B, T, H, K], log decay of every key channel.
+        w: [B, T, H, K], log decay of every key channel, in [-inf, 0].
         u: [H, K], weight of the own write.
         scale: K**-0.5 if None.
         initial_state: [B, H, K, V], zeros if None.
@@ -155,10 +162,14 @@ def rwkv6(
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of r; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((r, k, v, w, u), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

@@ -27,6 +27,11 @@ def output_adjoint(
     return dr, dk, dv, dread_S, du
 
 
+def log_decay(w: Tensor) -> Tensor:
+    """Per token: the log of what scales the state."""
+    return w
+
+
 def step(
     r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:

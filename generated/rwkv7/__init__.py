@@ -6,10 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
+from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
 from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
 chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
@@ -20,17 +22,30 @@ _SIGNATURE = Signature(
     "rwkv7",
     inputs=(
         Argument("r", ("K",)),
-        Argument("w", ("K",)),
+        Argument("w", ("K",), domain="[-0.6065306597126334, 0]"),
         Argument("k", ("K",)),
         Argument("v", ("V",)),
-        Argument("a", ("K",)),
-        Argument("b", ("K",)),
+        Argument("a", ("K",), norm="[0, 1]"),
+        Argument("b", ("K",), norm="[0, 1]"),
     ),
     parameters=(),
     states=(State("S", ("K", "V"), ("w", "k", "v", "a", "b"), ("r", "w", "k", "v", "a", "b")),),
     outputs=(Output("o", ("V",), ("r", "w", "k", "v", "a", "b")),),
     chunk_size=64,
     has_kernels=True,
+)
+
+_SEGMENTS = Segments(
+    (
+        SegmentMap(
+            "matrix",
+            zeroed=(
+                "k",
+                "v",
+            ),
+            columns="V",
+        ),
+    )
 )
 
 
@@ -144,7 +159,7 @@ def _step(
     return token_results(call, tokens.step(*token_arguments(call), scale))
 
 
-@op(_SIGNATURE, _step)
+@op(_SIGNATURE, _step, _SEGMENTS)
 def rwkv7(
     r: Tensor,
     w: Tensor,
@@ -157,6 +172,7 @@ def rwkv7(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_inputs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """RWKV-7 (Goose) (Peng et al. 2025, arXiv:2503.14456).
 
@@ -169,21 +185,25 @@ def rwkv7(
 
     Args:
         r: [B, T, H, K], the query.
-        w: [B, T, H, K], log decay of every key channel.
+        w: [B, T, H, K], log decay of every key channel, in [-0.6065306597126334, 0].
         k: [B, T, H, K].
         v: [B, T, H, V].
-        a: [B, T, H, K].
-        b: [B, T, H, K].
+        a: [B, T, H, K], norm in [0, 1].
+        b: [B, T, H, K], norm in [0, 1].
         scale: 1.0 if None.
         initial_state: [B, H, K, V], zeros if None.
         output_final_state: Whether the final state is returned.
         cu_seqlens: [N + 1] in int32 or int64, rows at which N packed sequences start, 0 first and T
             last; B is 1 then and states are [N, H, ...].
         cu_seqlens_cpu: The same on the CPU, if it is there: it is checked then.
+        check_inputs: Whether every value is compared with its domain, which waits for the device;
+            shapes, dtypes and devices are compared always.
 
     Returns:
         o [B, T, H, V] in the dtype of r; the final state S [B, H, K, V] in float32, or in float64
         if any input is, else None.
     """
     call = _SIGNATURE.call((r, w, k, v, a, b), initial_state, cu_seqlens, cu_seqlens_cpu)
+    if check_inputs:
+        check_values(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)
