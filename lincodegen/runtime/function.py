@@ -67,7 +67,14 @@ def planning() -> Generator[None]:
 
 
 def run(call: Call, body: Body, constants: Sequence[float], output_final_state: bool) -> Any:
-    """Outputs and final states of a call; one is a tensor, several a tuple."""
+    """Outputs and final states of a call; one is a tensor, several a tuple.
+
+    Raises:
+        TypeError: a constant is a tensor, whose gradient would be lost.
+    """
+    for constant in constants:
+        if isinstance(constant, Tensor):
+            raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
     if body.recurrent is not None and pinned_schedule() == "recurrent":
         body, call = body.recurrent, call.looped()
     if call.packing is not None and call.backend == "torch":

@@ -150,6 +150,13 @@ def test_constants_are_finite(name):
             checked(name, tensors, **{constant.name: math.nan})
 
 
+def test_constants_are_no_tensors():
+    """Always: a gradient of it would be lost without a word."""
+    tensors, _ = case_of("gla")
+    with pytest.raises(TypeError, match="gla: a constant is a tensor; expected: a number"):
+        load_shipped("gla")(**tensors, scale=torch.tensor(0.5, requires_grad=True))
+
+
 @every_op
 def test_the_signature_has_the_domains_of_the_spec(name):
     signature = load_shipped(name).signature
