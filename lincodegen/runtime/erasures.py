@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from lincodegen.runtime.signature import State
 
 
-@dataclass(frozen=True, slots=True)
-class Erasures:
+class Erasures(NamedTuple):
     """The op without its writes, started from the identity.
 
     The state holds as many columns of the identity as it has columns itself. Where these are

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentMap:
+class SegmentMap(NamedTuple):
     """How a segment maps one state.
 
     Attributes:
@@ -55,8 +53,7 @@ class SegmentMap:
     written: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(NamedTuple):
     """The maps of all states in the spec's order; ``refusal`` says why there are none."""
 
     maps: tuple[SegmentMap, ...] = ()
