@@ -27,13 +27,13 @@ class Erasures(NamedTuple):
     Attributes:
         call: the segment's call of the op.
         segment: the map of the state.
-        index: the state's place among the op's.
+        place: the state's place among the op's.
         finals: gives the final states of the op with some arguments replaced.
     """
 
     call: Call
     segment: SegmentMap
-    index: int
+    place: int
     finals: Callable[[Mapping[str, object]], tuple[Tensor, ...]]
 
     def matrix(self, local: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Erasures(NamedTuple):
 
     @property
     def _state(self) -> State:
-        return self.call.signature.states[self.index]
+        return self.call.signature.states[self.place]
 
     def _shape(self) -> tuple[int, int]:
         """Rows of the state, which the map acts on, and the columns that it is run with."""
@@ -77,10 +77,10 @@ class Erasures(NamedTuple):
         elif self.segment.axis:
             start = start.mT
         states: list[Tensor | None] = [None] * len(self.call.signature.states)
-        states[self.index] = start
+        states[self.place] = start
         initial = states[0] if len(states) == 1 else tuple(states)
         finals = self.finals({**self._tensors(copies), "initial_state": initial})
-        return self._canonical(finals[self.index])
+        return self._canonical(finals[self.place])
 
     def _tensors(self, copies: int) -> dict[str, Tensor]:
         """The tensors, zeros in the place of those that are only written.
