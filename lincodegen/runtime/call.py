@@ -157,9 +157,12 @@ class Call(NamedTuple):
         self.tensors[name] = value.to(self.dtype)[None, None]
 
     def lift(self, *tensors: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The tensors in the compute dtype, all with the most heads, or with those of ``like``."""
+        """The tensors in the compute dtype, all with the most heads, or with those of ``like``.
+
+        Contiguous, so that what is summed over an axis has the same bits for every layout.
+        """
         most = max(x.shape[2] for x in tensors) if like is None else like.shape[2]
-        return tuple(repeat_heads(x.to(self.dtype), most) for x in tensors)
+        return tuple(repeat_heads(x.to(self.dtype).contiguous(), most) for x in tensors)
 
     def narrow(self, x: Tensor) -> Tensor:
         """A computed factor of matrix products, in the first input's dtype as the others are."""

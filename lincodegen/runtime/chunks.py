@@ -25,14 +25,13 @@ def to_rows(x: Tensor, chunk_size: int, heads: int, slots: int, dims: int) -> Te
     """
     batch, length, own = x.shape[:3]
     shape = x.shape[x.dim() - dims :]
-    x = x.reshape(batch, length, own, slots, *shape)
-    if own != heads:
-        x = x.repeat_interleave(heads // own, 2)
+    x = x.reshape(batch, length, own, 1, slots, *shape)
     pad = -length % chunk_size
     if pad:
         x = torch.cat([x, x.new_zeros(batch, pad, *x.shape[2:])], 1)
-    x = x.reshape(batch, -1, chunk_size, heads, slots, *shape)
-    x = x.permute(1, 0, 3, 2, 4, *range(5, 5 + dims))
+    # heads of a group are rows of their own from here on, by the one copy that lays rows out
+    x = x.expand(-1, -1, -1, heads // own, *(-1,) * (x.dim() - 4))
+    x = x.unflatten(1, (-1, chunk_size)).permute(1, 0, 3, 4, 2, *range(5, 6 + dims))
     return x.reshape(x.shape[0], batch * heads, chunk_size * slots, *shape).contiguous()
 
 

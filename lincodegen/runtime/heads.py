@@ -34,10 +34,10 @@ def take_heads(x: Tensor, heads: int, axis: int = TOKEN_AXIS) -> Tensor:
 
 
 def place_heads(dx: Tensor, heads: int, axis: int = TOKEN_AXIS) -> Tensor:
-    """The adjoint of ``take_heads`` of a tensor with ``heads`` heads."""
+    """The adjoint of ``take_heads`` of a tensor with ``heads`` heads, contiguous."""
     own = dx.shape[axis]
     if own == heads:
-        return dx
+        return dx.contiguous()
     shape = list(dx.shape)
     shape.insert(axis + 1, heads // own)
     spread = dx.new_zeros(shape)

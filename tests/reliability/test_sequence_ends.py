@@ -153,7 +153,7 @@ def test_a_final_state_without_a_gradient(name):
     output, final = op_of(name, "torch")(**leaves, initial_state=given)
     assert final is None
     output = output if isinstance(output, tuple) else (output,)
-    cotangents = [x for x in case.output_cotangents.values()]
+    cotangents = list(case.output_cotangents.values())
     found = torch.autograd.grad(output, [*leaves.values(), *states], cotangents)
     expected = [*wanted.gradients.values(), *wanted.initial.values()]
     for n, x, y in zip((*leaves, *case.initial_state), found, expected, strict=True):
