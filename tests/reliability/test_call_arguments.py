@@ -280,3 +280,21 @@ def test_shapes_without_values(name):
 
 def test_there_are_optional_tensors():
     assert len(OPTIONAL) >= 3
+
+
+# the others are compiled with their gradients in tests/ops
+COMPILED = ("retention", "gated_delta_rule", "gla", "mamba2", "gsa", "linear_attention_normalized")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in COMPILED])
+def test_compiled_without_a_break(name):
+    """``fullgraph=True``: the bits of the eager call."""
+    torch.compiler.reset()
+    case = one_head(name, 5)
+    op = load_shipped(name)
+    function = torch.compile(
+        lambda *x: op(*x, output_final_state=True), fullgraph=True, backend="aot_eager"
+    )
+    with backend("torch"), torch.no_grad():
+        wanted, found = (f(*case.tensors.values()) for f in (op, function))
+    assert torch.equal(wanted[0], found[0])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from op_cases import NAMES, judged, op_of, recurrence_of, small_trial
 
+from lincodegen.loading import load_shipped
 from lincodegen.runtime.pins import use_config
 from lincodegen.verify import compare
 from lincodegen.verify.inputs import Geometry, draw
@@ -78,7 +79,9 @@ def test_a_graph_replayed_with_other_inputs(name):
     for seed in (1, 2, 3):
         fresh, fresh_states = on("cuda", case_of(name, seed=seed))
         with torch.no_grad():
-            for x, y in zip((*tensors.values(), *states), (*fresh.values(), *fresh_states)):
+            for x, y in zip(
+                (*tensors.values(), *states), (*fresh.values(), *fresh_states), strict=True
+            ):
                 x.copy_(y)
         graph.replay()
         assert same(captured, forward_backward(name, fresh, fresh_states))
@@ -91,9 +94,11 @@ def test_a_stream_of_its_own(name):
     wanted = forward_backward(name, tensors, states)
     stream = torch.cuda.Stream()
     late = {n: torch.empty_like(x) for n, x in tensors.items()}
+    busy = torch.zeros(4096, 4096, device="cuda")
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(10_000_000)
+        for _ in range(20):
+            busy = busy @ busy
         with torch.no_grad():
             for n, x in late.items():
                 x.copy_(tensors[n])
@@ -200,12 +205,14 @@ CONFIGS = list(itertools.product((16, 32, 64), (16, 32, 64, 128), (1, 2, 4, 8), 
 @pytest.mark.timeout(7200)
 @every_op
 def test_every_configuration(name):
-    """Chunk sizes, tiles, warps and stages that fit the device: each right, forward and backward."""
+    """Chunk sizes, tiles, warps and stages that fit the device: each right, gradients too."""
     trial = small_trial(name, "typical", 130, torch.bfloat16, (64, 64, 64))
     ran = 0
     for chunk_size, tile, num_warps, num_stages in CONFIGS:
         fields = {"tile_k": tile, "tile_v": tile, "num_warps": num_warps, "num_stages": num_stages}
-        with use_config(name, chunk_size=chunk_size, **fields):
+        # the backward in this thread sees the configuration, too
+        one_thread = torch.autograd.set_multithreading_enabled(False)
+        with one_thread, use_config(name, chunk_size=chunk_size, **fields):
             verdict = judged(name, "triton", [trial])
         notes = [row.note or "" for row in verdict.rows]
         if any("OutOfResources" in note or "out of resource" in note for note in notes):
@@ -284,7 +291,7 @@ def test_the_sanitizer_finds_nothing(name, tool):
 @every_op
 def test_kernels_are_compiled_once_for_all_lengths(name):
     """Twenty lengths of one chunk count class give no kernel that one length did not give."""
-    kernels = importlib.import_module(op_of.__globals__["load_shipped"](name).__module__).kernels
+    kernels = importlib.import_module(load_shipped(name).__module__).kernels
     jitted = [x for n, x in vars(kernels).items() if n.endswith("_kernel")]
 
     def variants():
