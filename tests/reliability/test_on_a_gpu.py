@@ -291,7 +291,7 @@ def test_the_sanitizer_finds_nothing(name, tool):
 @every_op
 def test_kernels_are_compiled_once_for_all_lengths(name):
     """Twenty lengths of one chunk count class give no kernel that one length did not give."""
-    kernels = importlib.import_module(load_shipped(name).__module__).kernels
+    kernels = importlib.import_module(f"{load_shipped(name).__module__}.kernels")
     jitted = [x for n, x in vars(kernels).items() if n.endswith("_kernel")]
 
     def variants():
