@@ -31,7 +31,8 @@ def to_rows(x: Tensor, chunk_size: int, heads: int, slots: int, dims: int) -> Te
         x = torch.cat([x, x.new_zeros(batch, pad, *x.shape[2:])], 1)
     # heads of a group are rows of their own from here on, by the one copy that lays rows out
     x = x.expand(-1, -1, -1, heads // own, *(-1,) * (x.dim() - 4))
-    x = x.unflatten(1, (-1, chunk_size)).permute(1, 0, 3, 4, 2, *range(5, 6 + dims))
+    x = x.reshape(batch, -1, chunk_size, *x.shape[2:])
+    x = x.permute(1, 0, 3, 4, 2, *range(5, 6 + dims))
     return x.reshape(x.shape[0], batch * heads, chunk_size * slots, *shape).contiguous()
 
 
