@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from lincodegen.emit.op_plan import GroupPlan, OpPlan, OutputPlan, TokenFunction
 from lincodegen.emit.scalar_python import scalar_text
 from lincodegen.emit.token_python import WIDTH, assignment_text, words, wrapped
 from lincodegen.emit.token_torch import size_arguments
 from lincodegen.program.token import Kind, TokenProgram, cotangent_names
+from lincodegen.program.token_heads import meeting
 from lincodegen.program.token_names import Names
 
 INDENT = "    "
@@ -204,7 +206,7 @@ class OpBody:
             target = self.names.free(f"d{self.local[name]}")
             targets.append(target)
             self._note(name, target)
-        args = self._arguments(function.adjoint, named)
+        args = self._arguments(function, function.adjoint, named)
         given = {a.name for a in function.adjoint.inputs}
         if args[0].startswith("*call.lift(") and not given.issuperset(function.wrt):
             args[0] = f"{args[0][:-1]}, like={like})"
@@ -233,11 +235,16 @@ class OpBody:
     # -- calls -----------------------------------------------------------------------------
 
     def _token_call(self, targets: list[str], function: TokenFunction) -> None:
-        args = self._arguments(function.program, {})
+        args = self._arguments(function, function.program, {})
         self._assign(targets, f"{self.alias['tokens']}.{function.name}", args)
 
-    def _arguments(self, program: TokenProgram, cotangents: dict[str, str]) -> list[str]:
-        """What a printed function takes: tensors with equal heads, floats, cotangents, sizes."""
+    def _arguments(
+        self, function: TokenFunction, program: TokenProgram, cotangents: dict[str, str]
+    ) -> list[str]:
+        """What a printed function takes: tensors, floats, cotangents, sizes.
+
+        Tensors that meet have equal heads.
+        """
         tensors, rest = [], []
         for argument in program.inputs:
             if argument.kind is Kind.CONSTANT:
@@ -245,9 +252,12 @@ class OpBody:
             elif argument.name in cotangents:
                 rest.append(cotangents[argument.name])
             else:
-                tensors.append(self.local[argument.name])
+                tensors.append(argument.name)
         sizes = [f'call.sizes["{name}"]' for name in size_arguments(program)]
-        lifted = [f"*call.lift({', '.join(tensors)})"] if tensors else []
+        lifted = [
+            f"*call.lift({', '.join(self.local[name] for name in group)})"
+            for group in _apart(function, tensors)
+        ]
         return [*lifted, *rest, *sizes]
 
     def _scalars(self, group: GroupPlan) -> list[str]:
@@ -342,3 +352,17 @@ def _split(text: str) -> list[str]:
             items.append(text[start:i])
             start = i + 1
     return [item for item in (*items, text[start:]) if item.strip()]
+
+
+def _apart(function: TokenFunction, names: Sequence[str]) -> list[list[str]]:
+    """Tensors of a function's program, or of its adjoint, in runs that need equal heads.
+
+    They are one run where an adjoint lacks a tensor that it gives the gradient of.
+    """
+    adjoint = function.adjoint
+    if not names or (adjoint and not {a.name for a in adjoint.inputs}.issuperset(function.wrt)):
+        return [list(names)] if names else []
+    groups = meeting(function.program)
+    home = {name: next((g for g in groups if name in g), frozenset({name})) for name in names}
+    runs = [list(run) for _, run in groupby(names, home.__getitem__)]
+    return runs if len(runs) == len({*home.values()}) else [list(names)]

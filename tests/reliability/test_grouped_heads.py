@@ -18,8 +18,6 @@ REPEATING = {
     ("rwkv6", "values"): "its epilogue multiplies r and k by v at the heads of the output",
     ("rwkv6", "queries"): "its epilogue multiplies k and v by r at the heads of the output",
     ("mamba2", "queries"): "its epilogue adds D x at the heads of the output",
-    ("gated_delta_rule_qk_l2norm", "queries"): "q and k are normalised at one number of heads",
-    ("kda_qk_l2norm", "queries"): "q and k are normalised at one number of heads",
 }
 
 
