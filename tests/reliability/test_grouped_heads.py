@@ -101,7 +101,8 @@ def test_kernels_read_the_inputs_themselves(name):
     with patch.object(interpreter.GridExecutor, "__call__", noted), torch.no_grad():
         op_of(name, "triton")(**case.tensors)
     few = [n for n, x in case.tensors.items() if x.dim() > 3 and x.shape[2] == 1]
-    computed = {"linear_attention_normalized": {"q"}}.get(name, set())
+    normalised = {"linear_attention_normalized": {"q"}, "gated_delta_rule_qk_l2norm": {"q", "k"}}
+    computed = {**normalised, "kda_qk_l2norm": {"q", "k"}}.get(name, set())
     assert few
     for n in few:
         assert n in computed or case.tensors[n].data_ptr() in launched, n
