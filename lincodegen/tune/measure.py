@@ -42,6 +42,9 @@ class Protocol:
     band: float = 1.02
 
 
+USUAL = Protocol()
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The winner and what was measured.
@@ -62,13 +65,13 @@ class Choice:
 def times_of(samples: Sequence[float]) -> Times:
     """Median and quantiles of samples, at least one."""
     if len(samples) == 1:
-        return Times(samples[0], samples[0], samples[0])
+        return Times(samples[0], samples[0], samples[0], 1)
     p20, _, _, p80 = statistics.quantiles(samples, n=5, method="inclusive")
-    return Times(p20, statistics.median(samples), p80)
+    return Times(p20, statistics.median(samples), p80, len(samples))
 
 
 def choose(
-    needs: Mapping[OpConfig, Resources], sample: Sampler, protocol: Protocol = Protocol()
+    needs: Mapping[OpConfig, Resources], sample: Sampler, protocol: Protocol = USUAL
 ) -> Choice:
     """The fastest of the configurations that ``needs`` has the resources of.
 

@@ -45,11 +45,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds a call takes: median and quantiles of several runs."""
+    """Seconds a call takes: median and quantiles of ``runs`` runs."""
 
     p20: float
     median: float
     p80: float
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def provenance(**changes):
 def record(number=0, *, op="probe", config=CONFIG, bucket=BUCKET, median=1e-3, **changes):
     """A record that passed, told apart by its time."""
     gate = changes.pop("gate", Gate("passed", "worst 0.4 of its bound", 24, "ab12"))
-    times = None if median is None else Times(0.9 * median, median, 1.1 * median)
+    runs = changes.pop("runs", 5)
+    times = None if median is None else Times(0.9 * median, median, 1.1 * median, runs)
     resources = changes.pop("resources", Resources(65536, 168, 0))
     where = provenance(**({"time": float(number)} | changes))
     return Record(op, bucket, config, gate, times, resources, where)

@@ -39,8 +39,8 @@ def chosen(device, needs=NEEDS, **protocol):
 
 
 def test_quantiles():
-    assert times_of([3.0, 1.0, 2.0, 5.0, 4.0, 6.0]) == Times(2.0, 3.5, 5.0)
-    assert times_of([2.0]) == Times(2.0, 2.0, 2.0)
+    assert times_of([3.0, 1.0, 2.0, 5.0, 4.0, 6.0]) == Times(2.0, 3.5, 5.0, 6)
+    assert times_of([2.0]) == Times(2.0, 2.0, 2.0, 1)
 
 
 def test_the_fastest_wins():
@@ -134,7 +134,7 @@ def test_where_all_fail_the_reason_is_told():
 
 
 def test_the_band_is_about_the_best():
-    times = {CONFIGS[s]: Times(m, m, m) for s, m in ((16, 1.03), (32, 1.015), (64, 1.0))}
+    times = {CONFIGS[s]: Times(m, m, m, 5) for s, m in ((16, 1.03), (32, 1.015), (64, 1.0))}
     assert pick(times, NEEDS, 1.02) == CONFIGS[32]
     assert pick(times, NEEDS, 1.05) == CONFIGS[16]
     assert pick(times, NEEDS, 1.0) == CONFIGS[64]
