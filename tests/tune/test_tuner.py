@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from lincodegen.runtime.backend import backend
 from lincodegen.runtime.function import planning
 from lincodegen.runtime.tables import read_table
 from lincodegen.schedule.space import Parameter
+from lincodegen.tune import machine
 from lincodegen.tune.export import chosen_entries, write_table
 from lincodegen.tune.gate import Subject, Trials, Work, Worker
 from lincodegen.tune.journal import Writer, read_records
@@ -187,10 +187,9 @@ def test_the_chunk_of_the_pytorch_form_is_tuned_for_real(tmp_path, monkeypatch):
     subject = Subject(folder, "torch", "cpu", "float32", sizes, "planted_faults:planted")
     work = Work(heads=2, tokens=256)
     bucket = Bucket.of("fp32", sizes, work.heads, work.tokens)
-    code = tuned.code_digest(folder)
-    where = {"op": NAME, "device": "cpu", "target": "cpu", "code": code}
-    job = task((4, WRONG, NOISY, DEADLY, 64), bucket, **where)
-    job = replace(job, provenance=lambda: replace(task(**where).provenance(), time=time.time()))
+    cpu = torch.device("cpu")
+    job = task((4, WRONG, NOISY, DEADLY, 64), bucket, op=NAME)
+    job = replace(job, provenance=lambda: machine.provenance(folder, cpu, 0))
     trials = Trials(lengths=(1, 40), cases=("typical", "identical keys"))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     records = tmp_path / "records"
@@ -204,7 +203,9 @@ def test_the_chunk_of_the_pytorch_form_is_tuned_for_real(tmp_path, monkeypatch):
     assert report.best.chunk_size in (4, 64)
     rejected = {c.chunk_size: gate.verdict for c, gate in report.rejected.items()}
     assert rejected == {size: FAULTS[size] for size in (WRONG, NOISY, DEADLY)}
-    write_table(tmp_path, tuned.CPU, chosen_entries(read_records(records).records, "cpu"))
+    known = read_records(records).records
+    assert {r.provenance.torch for r in known} == {torch.__version__}
+    write_table(tmp_path, tuned.CPU, chosen_entries(known, "cpu"))
     monkeypatch.setenv("LINCODEGEN_CONFIG_DIR", str(tmp_path))
     tuned.forget()
     op = getattr(lincodegen.ops, NAME)
