@@ -137,7 +137,8 @@ def tuned_for(
         return found
     dtype, sizes = kind
     # a tracer's symbolic sizes belong to no bucket
-    if not all(isinstance(n, int) for n in (*extent, *sizes.values())):
+    given: tuple[object, ...] = (*extent, *sizes.values())
+    if not all(isinstance(n, int) for n in given):
         return None
     return found(Bucket.of(DTYPE_NAMES[dtype], sizes, *extent))
 

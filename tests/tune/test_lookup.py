@@ -306,8 +306,8 @@ import sys, time, torch, triton
 import lincodegen.ops
 op = getattr(lincodegen.ops, sys.argv[1])
 from lincodegen.config import Bucket
-from lincodegen.runtime import tuned
-tuned.device_header = lambda device: tuned.Header("NVIDIA H200", "sm_90", 132)
+from lincodegen.runtime import tables, tuned
+tuned.device_header = lambda device: tables.Header("NVIDIA H200", "sm_90", 132)
 bucket = Bucket.of("bf16", {"K": 128, "V": 128}, 64, 4096)
 start = time.process_time()
 found = tuned.choices(sys.argv[1], "triton", torch.device("cuda", 0))(bucket)

@@ -17,7 +17,7 @@ from lincodegen.resources import generated_dir
 from lincodegen.runtime import tuned
 from lincodegen.runtime.backend import backend
 from lincodegen.runtime.function import planning
-from lincodegen.runtime.tables import read_table
+from lincodegen.runtime.tables import Header, read_table
 from lincodegen.schedule.space import Parameter
 from lincodegen.tune import machine
 from lincodegen.tune.export import chosen_entries, write_table
@@ -155,7 +155,7 @@ def test_a_table_holds_what_was_compared_and_passed(tmp_path):
         ),
         record(4, config=OpConfig(4), median=0.1e-3, runs=25, device="Device 2"),
     ]
-    header = tuned.Header("Device 1", "sm_90", 132)
+    header = Header("Device 1", "sm_90", 132)
     path = write_table(tmp_path, header, chosen_entries(records, "Device 1"))
     assert path == tmp_path / "device_1.json"
     rows = read_table(path).rows
@@ -166,7 +166,7 @@ def test_a_table_holds_what_was_compared_and_passed(tmp_path):
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    header = tuned.Header("Device 1", "sm_90", 132)
+    header = Header("Device 1", "sm_90", 132)
     path = write_table(tmp_path, header, chosen_entries([record()], "Device 1"))
     before = path.read_text()
 
@@ -205,7 +205,7 @@ def test_the_chunk_of_the_pytorch_form_is_tuned_for_real(tmp_path, monkeypatch):
     assert rejected == {size: FAULTS[size] for size in (WRONG, NOISY, DEADLY)}
     known = read_records(records).records
     assert {r.provenance.torch for r in known} == {torch.__version__}
-    write_table(tmp_path, tuned.CPU, chosen_entries(known, "cpu"))
+    write_table(tmp_path, Header("cpu", "cpu", 0), chosen_entries(known, "cpu"))
     monkeypatch.setenv("LINCODEGEN_CONFIG_DIR", str(tmp_path))
     tuned.forget()
     op = getattr(lincodegen.ops, NAME)
