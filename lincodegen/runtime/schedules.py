@@ -9,11 +9,10 @@ from functools import cache
 
 import torch
 
-from lincodegen.config import SCHEDULES
 from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.tuned import running_choice
 
-targets = Lazy("lincodegen.targets")
+config, targets = Lazy("lincodegen.config"), Lazy("lincodegen.targets")
 _pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
 
 
@@ -24,8 +23,9 @@ def use_schedule(name: str) -> Generator[None]:
     Raises:
         ValueError: the name is none of ``scan``, ``split`` and ``recurrent``.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    names: tuple[str, ...] = config.module.SCHEDULES
+    if name not in names:
+        raise ValueError(f"schedule {name!r}: expected one of {', '.join(names)}")
     token = _pinned.set(name)
     try:
         yield

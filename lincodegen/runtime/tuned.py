@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lincodegen.config import Bucket
 from lincodegen.errors import TuningError, TuningWarning
 from lincodegen.resources import config_dir, tuned_dir
 from lincodegen.runtime.lazy import Lazy
 
 if TYPE_CHECKING:
-    from lincodegen.config import OpConfig
+    from lincodegen.config import Bucket, OpConfig
     from lincodegen.runtime.tables import Header, Table
 
+config_module = Lazy("lincodegen.config")
 tables, targets = Lazy("lincodegen.runtime.tables"), Lazy("lincodegen.targets")
 
 DTYPE_NAMES = {
@@ -125,8 +125,8 @@ def tuned_for(
     op: str,
     form: str,
     device: torch.device,
-    kind: tuple[torch.dtype, Mapping[str, int]],
-    extent: tuple[int, int],
+    kind: tuple[torch.dtype, Mapping[str, int | torch.SymInt]],
+    extent: tuple[int | torch.SymInt, int | torch.SymInt],
 ) -> Chosen | None:
     """The configuration of calls with operands of a dtype and sizes.
 
@@ -137,10 +137,9 @@ def tuned_for(
         return found
     dtype, sizes = kind
     # a tracer's symbolic sizes belong to no bucket
-    given: tuple[object, ...] = (*extent, *sizes.values())
-    if not all(isinstance(n, int) for n in given):
+    if not all(isinstance(n, int) for n in (*extent, *sizes.values())):
         return None
-    return found(Bucket.of(DTYPE_NAMES[dtype], sizes, *extent))
+    return found(config_module.module.Bucket.of(DTYPE_NAMES[dtype], sizes, *extent))
 
 
 def any_named() -> bool:
