@@ -1,8 +1,14 @@
-"""One point of a kernel's search space, as chosen ahead of time, tuned or pinned."""
+"""What is chosen of an op: one tuned point per kernel, all of an op's, and for which calls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+SCHEDULES = ("scan", "split", "recurrent")
+_LARGEST = {"chunk_size": 1024, "tile_k": 512, "tile_v": 512, "num_warps": 32, "num_stages": 8}
+_LEAST = {"chunk_size": 1, "tile_k": 16, "tile_v": 16, "num_warps": 1, "num_stages": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +28,109 @@ class Config:
     tile_v: int
     num_warps: int
     num_stages: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpConfig:
+    """Everything that is chosen of an op: its chunk and the tiles of each of its kernels.
+
+    Attributes:
+        chunk_size: tokens a chunk.
+        kernels: by the kernels' labels, ascending; none for the PyTorch form.
+        schedule: one of `SCHEDULES`; None leaves it to the size of a call.
+    """
+
+    chunk_size: int
+    kernels: tuple[tuple[str, Config], ...] = ()
+    schedule: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads."""
+        rows = {label: asdict(config) for label, config in self.kernels}
+        for row in rows.values():
+            del row["chunk_size"]
+        return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule}
+
+    @staticmethod
+    def from_json(value: object) -> OpConfig:
+        """The configuration that `to_json` wrote.
+
+        Raises:
+            ValueError: it is none, or one that no kernel takes.
+        """
+        data = _mapping(value, "a configuration")
+        size, schedule = _number(data, "chunk_size"), data.get("schedule")
+        if schedule is not None and schedule not in SCHEDULES:
+            raise ValueError(f"schedule {schedule!r}; expected: one of {', '.join(SCHEDULES)}")
+        rows = {str(k): _mapping(v, k) for k, v in _mapping(data.get("kernels"), "kernels").items()}
+        names = [f.name for f in fields(Config)][1:]
+        kernels = {k: Config(size, *(_number(v, name) for name in names)) for k, v in rows.items()}
+        return OpConfig(size, tuple(sorted(kernels.items())), schedule)
+
+
+class Bucket(NamedTuple):
+    """A class of calls that share a configuration: never an exact length.
+
+    Attributes:
+        dtype: that of the operands in Triton's name, as in ``bf16``.
+        sizes: the dimensions by name, ascending.
+        heads: sequences times heads, rounded up to a power of two.
+        tokens: likewise of the tokens of a sequence.
+    """
+
+    dtype: str
+    sizes: tuple[tuple[str, int], ...]
+    heads: int
+    tokens: int
+
+    @staticmethod
+    def of(dtype: str, sizes: Mapping[str, int], heads: int, tokens: int) -> Bucket:
+        """The bucket of a call."""
+        return Bucket(dtype, tuple(sorted(sizes.items())), _above(heads), _above(tokens))
+
+    @staticmethod
+    def from_text(text: str) -> Bucket:
+        """The bucket that ``str`` printed, as in ``bf16 K=128 V=128 heads=64 tokens=4096``.
+
+        Raises:
+            ValueError: the text names none.
+        """
+        dtype, *pairs = text.split()
+        named = dict(pair.split("=") for pair in pairs)
+        heads, tokens = (int(named.pop(name, "0")) for name in ("heads", "tokens"))
+        bucket = Bucket.of(dtype, {n: int(v) for n, v in named.items()}, heads, tokens)
+        if str(bucket) != text:
+            raise ValueError(f"{text!r} names no bucket")
+        return bucket
+
+    def __str__(self) -> str:
+        sizes = (f"{name}={value}" for name, value in self.sizes)
+        return " ".join([self.dtype, *sizes, f"heads={self.heads}", f"tokens={self.tokens}"])
+
+    def distance(self, other: Bucket) -> int | None:
+        """How many doublings lie between two buckets; None where sizes or dtype differ."""
+        if (self.dtype, self.sizes) != (other.dtype, other.sizes):
+            return None
+        pairs = ((self.heads, other.heads), (self.tokens, other.tokens))
+        return sum(abs(a.bit_length() - b.bit_length()) for a, b in pairs)
+
+
+def _above(count: int) -> int:
+    """The least power of two that is not below a count."""
+    return 1 << max(0, count - 1).bit_length()
+
+
+def _mapping(value: object, what: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is {type(value).__name__}; expected: an object")
+    return value
+
+
+def _number(data: Mapping[str, Any], name: str) -> int:
+    value = data.get(name)
+    # a bool is an int to isinstance
+    if type(value) is not int or not _LEAST[name] <= value <= _LARGEST[name]:
+        raise ValueError(f"{name} = {value!r} is nothing that a kernel takes")
+    if name != "num_stages" and value & (value - 1):
+        raise ValueError(f"{name} = {value}; expected: a power of two")
+    return value

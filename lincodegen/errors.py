@@ -52,3 +52,11 @@ class TuningError(LincodegenError):
 
 class InternalError(LincodegenError):
     """This is a bug in lincodegen."""
+
+
+class RecordError(LincodegenError):
+    """A tuning record could not be written; what was acknowledged before is kept."""
+
+
+class TuningWarning(UserWarning):
+    """Something about tuned configurations is ignored: a damaged table, one of other kernels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -30,3 +32,23 @@ def generated_dir() -> Path:
 def defaults_dir() -> Path:
     """The tables of default configurations, one file a target: part of the package."""
     return Path(__file__).parent / "configs" / "defaults"
+
+
+def tuned_dir() -> Path:
+    """The packaged tables of tuned configurations, one file a device."""
+    return Path(__file__).parent / "configs"
+
+
+def config_dir() -> Path:
+    """The user's own tables and records: ``$LINCODEGEN_CONFIG_DIR``, else the platform's place.
+
+    Raises:
+        RuntimeError: no variable names it and there is no home folder.
+    """
+    named = os.environ.get("LINCODEGEN_CONFIG_DIR")
+    if named:
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "lincodegen"
+    base = os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "lincodegen"

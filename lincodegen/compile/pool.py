@@ -5,22 +5,13 @@ from __future__ import annotations
 import json
 import os
 import queue
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from lincodegen.compile.child import Child
 from lincodegen.compile.job import CompileJob, Resources
-
-_START_SECONDS = 300.0
-_LAST_WORDS = 1500
-_PACKAGE_PARENT = Path(__file__).parents[2]
 
 OnResult = Callable[[int, Resources], None]
 
@@ -81,17 +72,14 @@ def compile_many(
 
 
 class _Worker:
-    """One child process, started at the first job and again after each death."""
+    """One child process and the thread that asks it."""
 
     def __init__(self, cache_dir: Path, timeout_s: float) -> None:
-        self._cache_dir = cache_dir
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        environment["TRITON_CACHE_DIR"] = str(cache_dir)
+        self._child = Child("lincodegen.compile.worker", environment)
         self._timeout_s = timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
         self._closed = threading.Event()
-        self._lock = threading.Lock()
-        # the child's standard error: a file, since nobody reads it while the child runs
-        self._log, path = tempfile.mkstemp()
-        Path(path).unlink()
 
     def serve(
         self,
@@ -104,107 +92,23 @@ class _Worker:
                 index, job = pending.get_nowait()
             except queue.Empty:
                 break
-            start = time.perf_counter()
-            try:
-                result = self._compile(job)
-            except (OSError, ValueError) as error:
-                self._discard()
-                text = f"the compiling process failed: {type(error).__name__}: {error}"
-                result = Resources.failure(job, text, time.perf_counter() - start)
-            done.put((index, result))
-        self._discard()
-        os.close(self._log)
+            done.put((index, self._compile(job)))
+        self._child.close()
 
     def close(self) -> None:
         """Kills the child from another thread; `serve` then ends and tidies up."""
         self._closed.set()
-        with self._lock:
-            if self._process is not None:
-                _kill_group(self._process)
+        self._child.kill()
 
     def _compile(self, job: CompileJob) -> Resources:
-        process = self._process or self._start()
-        if process.stdin is None:
-            raise ValueError("no pipe to the child")
         start = time.perf_counter()
-        process.stdin.write(job.to_json().encode() + b"\n")
-        process.stdin.flush()
-        line = _read_line(process, self._timeout_s)
-        seconds = time.perf_counter() - start
-        if line is None:
-            self._discard()
-            return Resources.failure(job, f"no kernel after {self._timeout_s:g} s", seconds)
-        if not line:
-            status = process.wait()
-            self._discard()
-            return Resources.failure(job, f"{_death(status)}. {self._last_words()}", seconds)
-        return Resources(**json.loads(line))
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        environment["TRITON_CACHE_DIR"] = str(self._cache_dir)
-        paths = [str(_PACKAGE_PARENT), *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lincodegen.compile.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-            start_new_session=True,
-        )
-        with self._lock:
-            self._process = process
-        if self._closed.is_set():
-            raise ChildProcessError("the pool was closed")
-        if not _read_line(process, _START_SECONDS):
-            raise ChildProcessError(f"it did not start. {self._last_words()}")
-        return process
-
-    def _discard(self) -> None:
-        with self._lock:
-            process, self._process = self._process, None
-            if process is None:
-                return
-            _kill_group(process)
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                # a broken pipe may still hold what was never read
-                with suppress(OSError):
-                    pipe.close()
-
-    def _last_words(self) -> str:
-        size = os.fstat(self._log).st_size
-        text = os.pread(self._log, _LAST_WORDS, max(0, size - _LAST_WORDS))
-        return text.decode(errors="replace").strip()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """The child and what it started, such as an assembler that does not end."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _death(status: int) -> str:
-    if status < 0:
-        return f"the compiler died of signal {signal.Signals(-status).name}"
-    return f"the compiler ended with status {status}"
-
-
-def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
-    """A line from the child, b"" at its end, None after the timeout."""
-    if process.stdout is None:
-        raise ValueError("no pipe from the child")
-    deadline = time.monotonic() + timeout_s
-    text = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not text.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            piece = os.read(process.stdout.fileno(), 65536)
-            if not piece:
-                return b""
-            text += piece
-    return text
+        try:
+            return Resources(**json.loads(self._child.ask(job.to_json().encode(), self._timeout_s)))
+        except TimeoutError:
+            text = f"no kernel after {self._timeout_s:g} s"
+        except ChildProcessError as error:
+            text = f"the compiler {error}"
+        except (OSError, ValueError) as error:
+            self._child.discard()
+            text = f"the compiling process failed: {type(error).__name__}: {error}"
+        return Resources.failure(job, text, time.perf_counter() - start)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-import os
-import stat
 import sys
 import time
 from dataclasses import asdict
@@ -25,9 +22,9 @@ from triton.runtime.jit import JITFunction, MockTensor
 from lincodegen.compile.assembly import amd_usage, nvidia_usage
 from lincodegen.compile.driver import activate
 from lincodegen.compile.job import Argument, CompileJob, Resources
+from lincodegen.compile.serving import serve
 from lincodegen.errors import LincodegenError
 
-READY = "ready"
 _ERROR_CHARACTERS = 2000
 _POINTEES = {
     "i1": torch.bool,
@@ -117,25 +114,5 @@ def _answer(line: str) -> Resources:
         return Resources.failure(job, text, time.perf_counter() - start)
 
 
-def _forget_output() -> None:
-    """Empties the file behind standard error: its last words should be those of the next job."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if stat.S_ISREG(os.fstat(2).st_mode):
-        os.ftruncate(2, 0)
-        os.lseek(2, 0, os.SEEK_SET)
-
-
-def main() -> None:
-    """Serves jobs until standard input ends."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    print(READY, file=replies, flush=True)
-    for line in sys.stdin:
-        result = _answer(line)
-        print(json.dumps(asdict(result)), file=replies, flush=True)
-        _forget_output()
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda line: asdict(_answer(line)))

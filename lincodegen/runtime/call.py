@@ -20,6 +20,7 @@ from lincodegen.runtime.sizes import evaluate
 if TYPE_CHECKING:
     from lincodegen.runtime.packing import PackedChunks, Packing
     from lincodegen.runtime.signature import Signature
+    from lincodegen.runtime.tuned import Chosen
 
 States: TypeAlias = Tensor | Sequence[Tensor | None] | None
 
@@ -32,7 +33,8 @@ class Layout(NamedTuple):
     """What the shapes, dtypes and devices of a call's arguments say.
 
     ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype, ``output_dtype``
-    that of the first input. ``chunk_limit`` is the most tokens of a chunk.
+    that of the first input. ``chunk_limit`` is the most tokens of a chunk, ``tuned`` the
+    configuration that a table has for such calls.
     """
 
     signature: Signature
@@ -45,6 +47,7 @@ class Layout(NamedTuple):
     device: torch.device
     backend: str
     chunk_limit: int
+    tuned: Chosen | None
 
 
 class Call(NamedTuple):

@@ -16,6 +16,7 @@ from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.schedules import pinned_schedule
 from lincodegen.runtime.separate import one_by_one
+from lincodegen.runtime.tuned import running
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
@@ -75,7 +76,7 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     for constant in constants:
         if isinstance(constant, Tensor):
             raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
-    if body.recurrent is not None and pinned_schedule() == "recurrent":
+    if body.recurrent is not None and _schedule(call) == "recurrent":
         body, call = body.recurrent, call.looped()
     if call.packing is not None and call.backend == "torch":
         body = Body(*one_by_one(body.forward, body.backward))
@@ -84,6 +85,11 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
         return plan
     results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
     return shaped(results, len(call.signature.outputs), output_final_state)
+
+
+def _schedule(call: Call) -> str | None:
+    tuned = call.layout.tuned
+    return pinned_schedule() or (None if tuned is None else tuned.config.schedule)
 
 
 def shaped(
@@ -176,14 +182,17 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _surroundings(call: Call) -> AbstractContextManager[object]:
-    """Around an op's text: no autocast, and launches on the device of its tensors."""
+    """Around an op's text: its configuration, no autocast, launches on its tensors' device."""
+    tuned = call.layout.tuned
     elsewhere = call.device.type == "cuda" and call.device.index != torch.cuda.current_device()
     kind = call.device.type
     mixing = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     # either costs microseconds, so that neither is entered in vain
-    if not (elsewhere or mixing):
+    if tuned is None and not (elsewhere or mixing):
         return nullcontext()
     stack = ExitStack()
+    if tuned is not None:
+        stack.enter_context(running(tuned))
     if elsewhere:
         stack.enter_context(torch.cuda.device(call.device))
     if mixing:

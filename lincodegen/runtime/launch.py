@@ -9,6 +9,7 @@ import torch
 
 from lincodegen.runtime.defaults import OpDefault, op_default
 from lincodegen.runtime.pins import pinned
+from lincodegen.runtime.tuned import Chosen, running_choice
 
 LEAST_TILE = 16
 
@@ -41,7 +42,7 @@ def tiles(
     K: int,
     V: int = 1,
 ) -> Mapping[str, int]:
-    """Tile sizes and launch options of a kernel: pinned ones, or the default of the device.
+    """Tile sizes and launch options of a kernel: pinned ones, tuned ones, or the device's default.
 
     Args:
         op: name of the op.
@@ -52,7 +53,11 @@ def tiles(
         K: keys.
         V: values.
     """
-    chosen = _tiles(op, kernel, cut, x.dtype, x.device, (K, V))
+    tuned = running_choice()
+    if tuned is not None and kernel in tuned.kernels:
+        chosen = _tuned_tiles(tuned, kernel, cut, (K, V))
+    else:
+        chosen = _tiles(op, kernel, cut, x.dtype, x.device, (K, V))
     fields = pinned(op, kernel)
     if not fields:
         return chosen
@@ -69,6 +74,15 @@ def _whole(size: int) -> int:
 
 def _cut_sizes(cut: str, K: int, V: int) -> list[tuple[str, int]]:
     return [(f"B{axis.upper()}", {"k": K, "v": V}[axis]) for axis in cut]
+
+
+@cache
+def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -> Mapping[str, int]:
+    whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
+    found = tuned.kernels[kernel]
+    own = {"BK": found.tile_k, "BV": found.tile_v}
+    chosen = {b: min(own[b], whole[b]) for b, _ in _cut_sizes(cut, *sizes)}
+    return {**whole, **chosen, "num_warps": found.num_warps, "num_stages": found.num_stages}
 
 
 @cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
 from lincodegen.runtime.library import TracedOp
 from lincodegen.runtime.segments import SegmentOp, Segments, Summary
 from lincodegen.runtime.signature import Signature
+from lincodegen.runtime.tuned import register
 
 
 class Op:
@@ -35,6 +38,7 @@ class Op:
         self.step = torch.no_grad()(step)
         self.signature = signature
         self.traced = TracedOp(signature, function)
+        register(signature.name, Path(inspect.getfile(function)).parent)
         self.segments = segments
         self._segments = SegmentOp(signature, function, segments)
 

@@ -10,10 +10,10 @@ from functools import cache
 import torch
 
 from lincodegen.runtime.lazy import Lazy
+from lincodegen.runtime.tuned import running_choice
 
-targets = Lazy("lincodegen.targets")
+config, targets = Lazy("lincodegen.config"), Lazy("lincodegen.targets")
 _pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
-SCHEDULES = ("scan", "split", "recurrent")
 
 
 @contextmanager
@@ -23,8 +23,9 @@ def use_schedule(name: str) -> Generator[None]:
     Raises:
         ValueError: the name is none of ``scan``, ``split`` and ``recurrent``.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    names: tuple[str, ...] = config.module.SCHEDULES
+    if name not in names:
+        raise ValueError(f"schedule {name!r}: expected one of {', '.join(names)}")
     token = _pinned.set(name)
     try:
         yield
@@ -38,10 +39,11 @@ def pinned_schedule() -> str | None:
 
 
 def splits(programs: int, chunks: int, device: torch.device) -> bool:
-    """Whether reads go to a chunk-parallel kernel of their own: pinned, or by the rule."""
-    pinned = _pinned.get()
-    if pinned is not None:
-        return pinned == "split"
+    """Whether reads go to a chunk-parallel kernel of their own: pinned, tuned, or by the rule."""
+    tuned = running_choice()
+    named = _pinned.get() or (None if tuned is None else tuned.config.schedule)
+    if named is not None:
+        return named == "split"
     if device.type != "cuda":
         return False
     return bool(targets.splits_reads(programs, chunks, _multiprocessors(device)))

@@ -13,8 +13,9 @@ from lincodegen.runtime.backend import chosen_backend, forced_backend
 from lincodegen.runtime.call import Call, Layout, States
 from lincodegen.runtime.launch import chunk_tokens, common_dtype
 from lincodegen.runtime.packing import read_packing
-from lincodegen.runtime.pins import any_pinned
+from lincodegen.runtime.pins import any_pinned, pinned
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
+from lincodegen.runtime.tuned import Chosen, any_named, tables_epoch, tuned_for
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TOKEN_AXES = "B T H"
@@ -134,6 +135,11 @@ class Signature:
             if value is not None:
                 self._check_state(state, value, (sequences, heads, sizes, device))
         form = chosen_backend(device, dtype, self.has_kernels)
+        vectors = [present[x.name] for x in self.inputs if x.shape and x.name in present]
+        operands = common_dtype(*vectors) if form == "triton" and vectors else dtype
+        # of packed sequences the mean length counts
+        extent = sequences * max(heads.values(), default=1), batch * length // max(sequences, 1)
+        tuned = tuned_for(self.name, form, device, (operands, sizes), extent)
         return Layout(
             signature=self,
             batch=batch,
@@ -144,22 +150,26 @@ class Signature:
             output_dtype=next(present[x.name].dtype for x in self.inputs if x.name in present),
             device=device,
             backend=form,
-            chunk_limit=self._chunk_limit(form, present, sizes, device),
+            chunk_limit=self._chunk_limit(form, (vectors, tuned), sizes, device),
+            tuned=tuned,
         )
 
     def _chunk_limit(
         self,
         form: str,
-        present: Mapping[str, Tensor],
+        given: tuple[Sequence[Tensor], Chosen | None],
         sizes: Mapping[str, int],
         device: torch.device,
     ) -> int:
         """Tokens a chunk: the op's number, or the one that its kernels take on the device."""
-        vectors = [present[x.name] for x in self.inputs if x.shape and x.name in present]
+        vectors, tuned = given
+        tokens = self.chunk_size if tuned is None else tuned.config.chunk_size
         if form == "torch" or not vectors:
-            return self.chunk_size
+            return tokens
+        if tuned is not None:
+            return pinned(self.name, None).get("chunk_size", tokens)
         size = max((evaluate(s, sizes) for state in self.states for s in state.shape), default=1)
-        return chunk_tokens(self.name, self.chunk_size, common_dtype(*vectors), size, device)
+        return chunk_tokens(self.name, tokens, common_dtype(*vectors), size, device)
 
     def token(self, tensors: Sequence[Tensor | None], state: States = None) -> Call:
         """Reads the arguments of one token, inputs [B, H, *shape]."""
@@ -298,10 +308,11 @@ def _look(
     tensors: Sequence[Tensor | None], states: Sequence[Tensor | None], offsets: Tensor | None
 ) -> object:
     """All that a layout depends on; None where it has to be read again."""
-    if any_pinned():
+    if any_pinned() or any_named():
         return None
     try:
         seen = [None if x is None else (x.shape, x.dtype, x.device) for x in (*tensors, *states)]
-        return forced_backend(), None if offsets is None else offsets.shape, tuple(seen)
+        packed = None if offsets is None else offsets.shape
+        return forced_backend(), tables_epoch(), packed, tuple(seen)
     except AttributeError:
         return None

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import lincodegen.ops
+from lincodegen.config import SCHEDULES
 from lincodegen.resources import specs_dir
-from lincodegen.runtime.schedules import SCHEDULES, use_schedule
+from lincodegen.runtime.schedules import use_schedule
 from lincodegen.spec.loader import load
 from lincodegen.verify import verify
 

@@ -1,0 +1,119 @@
+"""What a worker does to judge a candidate: the op against its recurrence and against itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lincodegen.config import OpConfig
+from lincodegen.loading import load_package
+from lincodegen.runtime.backend import backend
+from lincodegen.runtime.tuned import use_op_config
+from lincodegen.spec.serialize import from_json
+from lincodegen.spec.step import Recurrence
+from lincodegen.tune.gate import Subject, Trials
+from lincodegen.tune.records import PASSED, Gate
+from lincodegen.verify.adversaries import applicable
+from lincodegen.verify.call import Op
+from lincodegen.verify.gradients import evaluate_op
+from lincodegen.verify.harness import GEOMETRIES, Plan, verify_trials
+from lincodegen.verify.trials import Trial
+from lincodegen.verify.verdict import Row
+from lincodegen.version import VERSION
+
+
+class Judge:
+    """References of one subject, drawn and computed once, and the verdicts that they give."""
+
+    def __init__(self, subject: Subject, trials: Trials) -> None:
+        self._subject, self._repeats = subject, trials.repeats
+        self._recurrence = recurrence_in(subject.folder)
+        plan = Plan(
+            sizes=subject.sizes,
+            dtype=getattr(torch, subject.dtype),
+            lengths=trials.lengths,
+            cases=trials.cases or (*applicable(self._recurrence), *GEOMETRIES),
+            seed=trials.seed,
+        )
+        self._trials = tuple(plan.trials(self._recurrence))
+        said = json.dumps([VERSION, subject.dtype, dict(subject.sizes), asdict(trials)])
+        labels = "\n".join(trial.case.label for trial in self._trials)
+        self._check = hashlib.sha256(f"{said}\n{labels}".encode()).hexdigest()[:16]
+
+    def __call__(self, config: OpConfig) -> Gate:
+        """Right within the tolerances of `lincodegen.verify`, and the same bits every time."""
+        op = subject_op(self._subject, config)
+        with surroundings(self._subject, config):
+            verdict = verify_trials(self._recurrence, op, self._trials, self._subject.device)
+            if verdict.passed:
+                changed = self._first_change(op)
+                if changed is None:
+                    worst = max(verdict.rows, key=lambda row: (not row.ill_conditioned, row.margin))
+                    return self._gate(PASSED, f"at worst {worst.margin:.2f} of its bound")
+                return self._gate("nondeterministic", changed)
+        if not verdict.failures:
+            return self._gate("wrong", "no case could be judged")
+        row = verdict.failures[0]
+        return self._gate("raised" if row.tensor == "call" else "wrong", _said(row))
+
+    def _gate(self, verdict: str, detail: str) -> Gate:
+        return Gate(verdict, detail, len(self._trials), self._check)
+
+    def _first_change(self, op: Op) -> str | None:
+        """A tensor that differs between two runs."""
+        for trial in self._trials:
+            first = self._evaluated(op, trial)
+            for _ in range(self._repeats - 1):
+                second = self._evaluated(op, trial)
+                for name, x in first.items():
+                    count = int((_bits(x) != _bits(second[name])).sum())
+                    if count:
+                        return f"{trial.case.label}: {name} differs in {count} bytes of two runs"
+        return None
+
+    def _evaluated(self, op: Op, trial: Trial) -> dict[str, Tensor]:
+        device = self._subject.device
+        return evaluate_op(self._recurrence, trial.case, op, device, trial.view).named()
+
+
+@cache
+def recurrence_in(folder: Path) -> Recurrence:
+    """The recurrence that a generated package keeps in its manifest."""
+    manifest: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return from_json(manifest["recurrence"])
+
+
+def subject_op(subject: Subject, config: OpConfig) -> Op:
+    """The op of a subject, wrapped where it names a wrapper."""
+    op = load_package(subject.folder)
+    if not subject.wrapper:
+        return op
+    module, name = subject.wrapper.split(":")
+    return getattr(importlib.import_module(module), name)(op, config)
+
+
+def surroundings(subject: Subject, config: OpConfig) -> AbstractContextManager[object]:
+    """Around calls of a candidate: its form and its configuration."""
+    stack = ExitStack()
+    stack.enter_context(backend(subject.form))
+    stack.enter_context(use_op_config(recurrence_in(subject.folder).name, config))
+    return stack
+
+
+def _said(row: Row) -> str:
+    if row.tensor == "call":
+        return f"{row.case}: {row.note}"
+    return f"{row.case}: {row.tensor}, {row.rule}: error {row.error:.1e}, bound {row.bound:.1e}"
+
+
+def _bits(x: Tensor) -> Tensor:
+    return x.contiguous().reshape(-1).view(torch.uint8)

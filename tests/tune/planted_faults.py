@@ -1,0 +1,50 @@
+"""Faults that a worker plants into an op, by the chunk size of the candidate."""
+
+import os
+import signal
+import time
+
+import torch
+
+WRONG, NOISY, DEADLY, ENDLESS, RAISING = 8, 16, 32, 128, 256
+FAULTS = {
+    WRONG: "wrong",
+    NOISY: "nondeterministic",
+    DEADLY: "died",
+    ENDLESS: "timeout",
+    RAISING: "raised",
+}
+
+
+class _Slip(torch.autograd.Function):
+    """The identity, whose gradient is off by a thousandth in one token."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        dy = dy.clone()
+        dy[:, -1] *= 1.001
+        return dy
+
+
+def planted(op, config):
+    """The op with the fault of a candidate; without one where its chunk has none."""
+    if config.chunk_size == RAISING:
+        raise RuntimeError("out of resources")
+
+    def call(*args, **kwargs):
+        if config.chunk_size == DEADLY:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if config.chunk_size == ENDLESS:
+            time.sleep(60)
+        output, state = op(*args, **kwargs)
+        if config.chunk_size == WRONG:
+            output = _Slip.apply(output)
+        if config.chunk_size == NOISY:
+            output = output + 1e-9 * torch.rand(output.shape)
+        return output, state
+
+    return call
