@@ -139,7 +139,9 @@ class Signature:
         operands = common_dtype(*vectors) if form == "triton" and vectors else dtype
         # of packed sequences the mean length counts
         extent = sequences * max(heads.values(), default=1), batch * length // max(sequences, 1)
-        tuned = tuned_for(self.name, form, device, (operands, sizes), extent)
+        # symbolic sizes lie in no bucket
+        known = type(batch * length) is int
+        tuned = tuned_for(self.name, form, device, (operands, sizes), extent) if known else None
         return Layout(
             signature=self,
             batch=batch,
