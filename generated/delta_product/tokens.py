@@ -9,10 +9,12 @@ from torch import Tensor
 def step(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    v_minus_S_k = v[..., 0, :] - (k[..., 0, None, :] @ S).squeeze(-2)
-    S_1 = S + k[..., 0, :, None] * (beta[..., 0, None] * v_minus_S_k)[..., None, :]
-    v_minus_S_1_k = v[..., 1, :] - (k[..., 1, None, :] @ S_1).squeeze(-2)
-    S_2 = S_1 + k[..., 1, :, None] * (beta[..., 1, None] * v_minus_S_1_k)[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    beta_v_minus_S_k = beta[..., 0, None] * (v[..., 0, :] - (k[..., 0, None, :] @ S).squeeze(-2))
+    S_1 = S.addcmul_(k[..., 0, :, None], beta_v_minus_S_k[..., None, :])
+    beta_v_minus_S_1_k = beta[..., 1, None] * (
+        v[..., 1, :] - (k[..., 1, None, :] @ S_1).squeeze(-2)
+    )
+    S_2 = S_1.addcmul_(k[..., 1, :, None], beta_v_minus_S_1_k[..., None, :])
     o = scale * (q[..., None, :] @ S_2).squeeze(-2)
     return o, S_2

@@ -9,8 +9,8 @@ from torch import Tensor
 def step(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    v_minus_S_k = v - (k[..., None, :] @ S).squeeze(-2)
-    S_1 = S + k[..., None] * (beta[..., None] * v_minus_S_k)[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    beta_v_minus_S_k = beta[..., None] * (v - (k[..., None, :] @ S).squeeze(-2))
+    S_1 = S.addcmul_(k[..., None], beta_v_minus_S_k[..., None, :])
     o = scale * (q[..., None, :] @ S_1).squeeze(-2)
     return o, S_1

@@ -30,13 +30,13 @@ def operands_adjoint(k: Tensor, dkj: Tensor) -> Tensor:
 def step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = torch.exp(g)[..., None, None] * S
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.mul_(torch.exp(g)[..., None, None])
     kj_1 = k[..., 0, :] * torch.rsqrt((k[..., 0, :] * k[..., 0, :]).sum(-1) + 1e-6)[..., None]
-    v_minus_S_1_kj_1 = v[..., 0, :] - (kj_1[..., None, :] @ S_1).squeeze(-2)
-    S_2 = S_1 + kj_1[..., None] * (beta[..., 0, None] * v_minus_S_1_kj_1)[..., None, :]
+    product_beta = beta[..., 0, None] * (v[..., 0, :] - (kj_1[..., None, :] @ S_1).squeeze(-2))
+    S_2 = S_1.addcmul_(kj_1[..., None], product_beta[..., None, :])
     kj_2 = k[..., 1, :] * torch.rsqrt((k[..., 1, :] * k[..., 1, :]).sum(-1) + 1e-6)[..., None]
-    v_minus_S_2_kj_2 = v[..., 1, :] - (kj_2[..., None, :] @ S_2).squeeze(-2)
-    S_3 = S_2 + kj_2[..., None] * (beta[..., 1, None] * v_minus_S_2_kj_2)[..., None, :]
+    product_beta_2 = beta[..., 1, None] * (v[..., 1, :] - (kj_2[..., None, :] @ S_2).squeeze(-2))
+    S_3 = S_2.addcmul_(kj_2[..., None], product_beta_2[..., None, :])
     o = scale * (q[..., None, :] @ S_3).squeeze(-2)
     return o, S_3

@@ -31,10 +31,10 @@ def log_decay_Sv(g: Tensor) -> Tensor:
 def step(
     q: Tensor, k: Tensor, v: Tensor, s: Tensor, g: Tensor, Sk: Tensor, Sv: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
     exp_g = torch.exp(g)
-    Sk_1 = Sk * exp_g[..., None, :] + k[..., None] * s[..., None, :]
+    Sk_1 = Sk.mul_(exp_g[..., None, :]).addcmul_(k[..., None], s[..., None, :])
     p = torch.softmax(scale * (q[..., None, :] @ Sk_1).squeeze(-2), -1)
-    Sv_1 = exp_g[..., None] * Sv + s[..., None] * v[..., None, :]
+    Sv_1 = Sv.mul_(exp_g[..., None]).addcmul_(s[..., None], v[..., None, :])
     o = (p[..., None, :] @ Sv_1).squeeze(-2)
     return o, Sk_1, Sv_1

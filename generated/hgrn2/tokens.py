@@ -23,9 +23,9 @@ def log_decay(g: Tensor) -> Tensor:
 
 
 def step(q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
     exp_g = torch.exp(g)
     k = 1 - exp_g
-    S_1 = exp_g[..., None] * S + k[..., None] * v[..., None, :]
+    S_1 = S.mul_(exp_g[..., None]).addcmul_(k[..., None], v[..., None, :])
     o = scale * (q[..., None, :] @ S_1).squeeze(-2)
     return o, S_1

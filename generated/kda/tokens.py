@@ -10,9 +10,9 @@ from torch import Tensor
 def step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = torch.exp(g)[..., None] * S
-    v_minus_S_1_k = v - (k[..., None, :] @ S_1).squeeze(-2)
-    S_2 = S_1 + k[..., None] * (beta[..., None] * v_minus_S_1_k)[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.mul_(torch.exp(g)[..., None])
+    beta_v_minus_S_1_k = beta[..., None] * (v - (k[..., None, :] @ S_1).squeeze(-2))
+    S_2 = S_1.addcmul_(k[..., None], beta_v_minus_S_1_k[..., None, :])
     o = scale * (q[..., None, :] @ S_2).squeeze(-2)
     return o, S_2

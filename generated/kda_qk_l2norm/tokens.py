@@ -28,11 +28,11 @@ def operands_adjoint(q: Tensor, k: Tensor, dk: Tensor, dq: Tensor) -> tuple[Tens
 def step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
     l2norm_q = q * torch.rsqrt((q * q).sum(-1) + 1e-6)[..., None]
     l2norm_k = k * torch.rsqrt((k * k).sum(-1) + 1e-6)[..., None]
-    S_1 = torch.exp(g)[..., None] * S
-    v_minus_S_1_l2norm_k = v - (l2norm_k[..., None, :] @ S_1).squeeze(-2)
-    S_2 = S_1 + l2norm_k[..., None] * (beta[..., None] * v_minus_S_1_l2norm_k)[..., None, :]
+    S_1 = S.mul_(torch.exp(g)[..., None])
+    product_beta = beta[..., None] * (v - (l2norm_k[..., None, :] @ S_1).squeeze(-2))
+    S_2 = S_1.addcmul_(l2norm_k[..., None], product_beta[..., None, :])
     o = scale * (l2norm_q[..., None, :] @ S_2).squeeze(-2)
     return o, S_2

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def step(q: Tensor, k: Tensor, v: Tensor, S: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = S + k[..., None] * v[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.addcmul_(k[..., None], v[..., None, :])
     o = scale * (q[..., None, :] @ S_1).squeeze(-2)
     return o, S_1

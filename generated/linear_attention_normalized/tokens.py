@@ -43,9 +43,9 @@ def output_adjoint(read_S: Tensor, read_z: Tensor, eps: float, do: Tensor) -> tu
 def step(
     q: Tensor, k: Tensor, v: Tensor, S: Tensor, z: Tensor, scale: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = S + k[..., None] * v[..., None, :]
-    z_1 = z + k
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.addcmul_(k[..., None], v[..., None, :])
+    z_1 = z.add_(k)
     qs = scale * q
     o = scale * (q[..., None, :] @ S_1).squeeze(-2) / ((z_1 * qs).sum(-1) + eps)[..., None]
     return o, S_1, z_1

@@ -44,7 +44,9 @@ def default_D() -> Tensor:
 def step(
     x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor, S: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = torch.exp(dt * A)[..., None, None] * S + B[..., None] * (dt[..., None] * x)[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.mul_(torch.exp(dt * A)[..., None, None]).addcmul_(
+        B[..., None], (dt[..., None] * x)[..., None, :]
+    )
     o = (C[..., None, :] @ S_1).squeeze(-2) + D[..., None] * x
     return o, S_1

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.checks import check_values
+from lincodegen.runtime.decode import Decoder
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
 from lincodegen.runtime.lazy import lazy
-from lincodegen.runtime.op import op, token_arguments, token_results
+from lincodegen.runtime.op import op
 from lincodegen.runtime.segments import SegmentMap, Segments
 from lincodegen.runtime.signature import Argument, Output, Signature, State
 
-chunk, kernels, recurrent, recurrent_kernels, tokens = lazy(
-    __name__, "chunk", "kernels", "recurrent", "recurrent_kernels", "tokens"
+chunk, kernels, recurrent, recurrent_kernels, step_kernels, tokens = lazy(
+    __name__, "chunk", "kernels", "recurrent", "recurrent_kernels", "step_kernels", "tokens"
 )
 
 _SIGNATURE = Signature(
@@ -103,6 +104,9 @@ def _fill(call: Call, scale: float | None) -> tuple[float]:
     return (scale,)
 
 
+_DECODER = Decoder(_SIGNATURE, tokens, step_kernels)
+
+
 def _step(
     q: Tensor,
     k: Tensor,
@@ -110,11 +114,31 @@ def _step(
     g: Tensor | None = None,
     scale: float | None = None,
     state: Tensor | None = None,
+    state_indices: Tensor | None = None,
+    state_v_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The output of one token, inputs [B, H, *shape]; writes `state` in place."""
-    call = _SIGNATURE.token((q, k, v, g), state)
-    (scale,) = _fill(call, scale)
-    return token_results(call, tokens.step(*token_arguments(call), scale))
+    """One token; the state written in place, in a pool if one is given.
+
+    Args:
+        q: [B, H, K].
+        k: [B, H, K].
+        v: [B, H, V].
+        g: [H].
+        scale: K**-0.5 if None.
+        state: [B, H, K, V] in any floating dtype and with any strides, computed with in float32 and
+            rounded to its dtype; begun with zeros in float32 if None. With ``state_indices`` P
+            slots [P, H, ...] in place of B entries.
+        state_indices: [B] in int32 or int64, the slot that each token reads and writes, no slot
+            twice and all below P, which is not checked on a GPU. A negative one skips its token: no
+            slot is touched and its output is zeros.
+        state_v_first: Whether ``state`` is [B, H, V, K].
+
+    Returns:
+        o [B, H, V] in the dtype of q; ``state``, or the state begun. No value is read on the host,
+        so that the call may be captured in a CUDA graph; there are no gradients.
+    """
+    token = _DECODER.read((q, k, v, g), state, state_indices, state_v_first)
+    return _DECODER.run(token, _fill(token.call, scale))
 
 
 @op(_SIGNATURE, _step, _SEGMENTS)

@@ -20,7 +20,7 @@ def default_g(h: Tensor) -> Tensor:
 def step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    S_1 = torch.exp(g)[..., None, None] * S + k[..., None] * v[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_1 = S.mul_(torch.exp(g)[..., None, None]).addcmul_(k[..., None], v[..., None, :])
     o = scale * (q[..., None, :] @ S_1).squeeze(-2)
     return o, S_1

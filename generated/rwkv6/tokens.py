@@ -35,7 +35,7 @@ def log_decay(w: Tensor) -> Tensor:
 def step(
     r: Tensor, k: Tensor, v: Tensor, w: Tensor, u: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
     o = scale * ((r[..., None, :] @ S).squeeze(-2) + (r * u * k).sum(-1)[..., None] * v)
-    S_1 = torch.exp(w)[..., None] * S + k[..., None] * v[..., None, :]
+    S_1 = S.mul_(torch.exp(w)[..., None]).addcmul_(k[..., None], v[..., None, :])
     return o, S_1

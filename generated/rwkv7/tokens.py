@@ -10,8 +10,12 @@ from torch import Tensor
 def step(
     r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, S: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The outputs and the next states of one token; tensors are [B, H, *shape]."""
-    outer_b_S_a = b[..., None] * (a[..., None, :] @ S).squeeze(-2)[..., None, :]
-    S_1 = torch.exp(w)[..., None] * S + outer_b_S_a + k[..., None] * v[..., None, :]
+    """Outputs and next states of one token, the states written; tensors are [B, H, *shape]."""
+    S_a = (a[..., None, :] @ S).squeeze(-2)
+    S_1 = (
+        S.mul_(torch.exp(w)[..., None])
+        .addcmul_(b[..., None], S_a[..., None, :])
+        .addcmul_(k[..., None], v[..., None, :])
+    )
     o = scale * (r[..., None, :] @ S_1).squeeze(-2)
     return o, S_1

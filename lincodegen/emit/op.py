@@ -24,13 +24,15 @@ from lincodegen.emit.op_plan import OpPlan, TokenFunction, plan_op
 from lincodegen.emit.op_recurrent import recurrent_body
 from lincodegen.emit.op_segments import refused_segments, segments_text
 from lincodegen.emit.templates import formatted, render
+from lincodegen.emit.token_in_place import print_in_place
 from lincodegen.emit.token_recurrent_torch import recurrent_torch
 from lincodegen.emit.token_recurrent_triton import recurrent_triton
+from lincodegen.emit.token_step_kernel import step_triton
 from lincodegen.emit.token_torch import print_torch_function, torch_imports
 from lincodegen.emit.triton_module import module_header, print_triton
 from lincodegen.errors import ScheduleError
 from lincodegen.program.program import Program
-from lincodegen.program.token import step_program
+from lincodegen.program.token import whole_step
 from lincodegen.program.token_heads import head_sources
 from lincodegen.resources import templates_dir
 from lincodegen.schedule.kernels import schedule
@@ -68,6 +70,7 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
     loop_files = _loop_texts(recurrence, header)
     segments = segments_text(timeline, alias)
     loop_modules = tuple(name.removesuffix(".py") for name in loop_files)
+    has_kernels = "recurrent_kernels.py" in loop_files
     chunk_size = _chunk_size(programs)
     parts = OpParts(
         header=header,
@@ -78,7 +81,7 @@ def emit_chunked(timeline: Timeline, programs: Sequence[Program], derivation: st
         modules=("chunk", "kernels", "tokens", *loop_modules),
         chunk_size=chunk_size,
         segments=segments.value,
-        loop=recurrent_body(recurrence, alias, has_kernels=len(loop_modules) > 1, prefix="loop_"),
+        loop=recurrent_body(recurrence, alias, has_kernels=has_kernels, prefix="loop_"),
     )
     files = {
         "__init__.py": _op_text(recurrence, parts),
@@ -98,9 +101,10 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
     header, digest = _header(recurrence), package_digest(recurrence)
     loop_files = _loop_texts(recurrence, header)
     alias = own_names(recurrence)
+    has_kernels = "recurrent_kernels.py" in loop_files
     states, _ = head_sources(recurrence)
     everything = [t.name for t in (*recurrence.inputs, *recurrence.parameters)]
-    forward, backward = recurrent_body(recurrence, alias, has_kernels=len(loop_files) > 1)
+    forward, backward = recurrent_body(recurrence, alias, has_kernels=has_kernels)
     parts = OpParts(
         header=header,
         forward=forward,
@@ -177,10 +181,11 @@ def _chunk_text(recurrence: Recurrence, header: str, functions: Sequence[TorchFu
 
 
 def _loop_texts(recurrence: Recurrence, header: str) -> dict[str, str]:
-    """The token loop in PyTorch, and in Triton where its values fit into tiles."""
+    """The token loop in PyTorch; it and one token in Triton where values fit into tiles."""
     texts = {"recurrent.py": f"{header}\n{recurrent_torch(recurrence)}"}
     try:
         texts["recurrent_kernels.py"] = f"{header}\n{recurrent_triton(recurrence)}"
+        texts["step_kernels.py"] = f"{header}\n{step_triton(recurrence)}"
     except ScheduleError:
         return texts
     return texts
@@ -217,8 +222,8 @@ def _tokens_text(
         doc = "Per token: the log of what scales the state."
         texts.append(print_torch_function(function.name, function.program, doc))
     texts += default_functions(recurrence)
-    doc = "The outputs and the next states of one token; tensors are [B, H, *shape]."
-    texts.append(print_torch_function("step", step_program(recurrence), doc))
+    doc = "Outputs and next states of one token, the states written; tensors are [B, H, *shape]."
+    texts.append(print_in_place("step", whole_step(recurrence), len(recurrence.states), doc))
     line = f"{summary(recurrence)[:-1]}: what is computed token by token."
     line = line if len(line) < 90 else f"{recurrence.name}: what is computed token by token."
     imports = torch_imports("\n".join(texts)).rstrip()

@@ -6,31 +6,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lincodegen.emit.op_defaults import fill_function, ordered_arguments
-from lincodegen.emit.op_docs import INDENT, interval_text, op_doc, summary
+from lincodegen.emit.op_docs import INDENT, interval_text, op_doc, step_doc, summary
 from lincodegen.emit.token_python import WIDTH, words, wrapped
 from lincodegen.emit.token_torch import size_arguments
 from lincodegen.errors import EmitError
-from lincodegen.program.token import Kind, TokenProgram, step_program
+from lincodegen.program.token import whole_step
 from lincodegen.program.token_heads import head_sources
 from lincodegen.program.token_names import Names
 from lincodegen.spec.dims import Dim
 from lincodegen.spec.step import REALS, Recurrence, Shape, Tensor
 
 _IMPORTED = (
-    *("Argument", "Body", "Call", "Gradients", "Kept", "Output", "Results", "Signature", "State"),
+    *("Argument", "Body", "Call", "Decoder", "Gradients", "Kept", "Output", "Results"),
+    *("Signature", "State", "Tensor", "lazy", "op", "reduced", "run", "sum_heads", "torch"),
     *("SegmentMap", "Segments", "check_values"),
-    *(
-        "Tensor",
-        "lazy",
-        "op",
-        "reduced",
-        "run",
-        "sum_heads",
-        "token_arguments",
-        "token_results",
-        "torch",
-    ),
-    *("call", "chunk", "kernels", "math", "recurrent", "recurrent_kernels", "tokens"),
+    *("call", "token", "math"),
+    *("chunk", "kernels", "recurrent", "recurrent_kernels", "step_kernels", "tokens"),
 )
 _FROM = {
     "Call": "lincodegen.runtime.call",
@@ -44,10 +35,9 @@ _FROM = {
     "sum_heads": "lincodegen.runtime.heads",
     "lazy": "lincodegen.runtime.lazy",
     "op": "lincodegen.runtime.op",
-    "token_arguments": "lincodegen.runtime.op",
-    "token_results": "lincodegen.runtime.op",
     "SegmentMap": "lincodegen.runtime.segments",
     "Segments": "lincodegen.runtime.segments",
+    "Decoder": "lincodegen.runtime.decode",
     "Argument": "lincodegen.runtime.signature",
     "Output": "lincodegen.runtime.signature",
     "Signature": "lincodegen.runtime.signature",
@@ -72,6 +62,7 @@ class OpText:
     fill: str
     step_signature: str
     step_doc: str
+    decoder: str
     step_call: str
     op: str
     op_signature: str
@@ -134,7 +125,6 @@ class OpPrinter:
         recurrence, alias, call = self.recurrence, self.alias, self.alias["call"]
         fill = fill_function(recurrence, alias)
         filled = f"_fill({', '.join([call, *self.constants])})" if fill else "()"
-        step = step_program(recurrence)
         return OpText(
             header=self.parts.header,
             summary=summary(recurrence),
@@ -150,16 +140,22 @@ class OpPrinter:
             else "",
             fill=fill,
             step_signature=self._step_signature(),
-            step_doc=self._step_doc(),
-            step_call=self._step_call(step, bool(fill)),
+            step_doc=step_doc(recurrence, self.arguments),
+            decoder=self._decoder(),
+            step_call=self._step_call(filled),
             op=alias["op"],
             op_signature=self._op_signature(),
             doc=op_doc(recurrence, self.arguments),
             call=call,
             check=self._check(),
             run=alias["run"],
-            read_token=self._read_call("token", ["state"]),
-            read_call=self._read_call("call", ["initial_state", "cu_seqlens", "cu_seqlens_cpu"]),
+            read_token=self._read_call(
+                f"{alias['token']} = _DECODER.read(",
+                ["state", "state_indices", "state_v_first"],
+            ),
+            read_call=self._read_call(
+                f"{call} = _SIGNATURE.call(", ["initial_state", "cu_seqlens", "cu_seqlens_cpu"]
+            ),
             constants=filled,
         )
 
@@ -228,10 +224,9 @@ class OpPrinter:
         head = f'{alias["Signature"]}(\n{INDENT}"{recurrence.name}",\n'
         return head + "\n".join(rows) + "\n)"
 
-    def _read_call(self, method: str, rest: Sequence[str]) -> str:
-        """``call = _SIGNATURE.method((q, k), ...)`` as a formatter breaks it."""
+    def _read_call(self, head: str, rest: Sequence[str]) -> str:
+        """``head`` and the rest of ``call = function((q, k), ...)``, as a formatter breaks it."""
         names = [t.name for t in (*self.recurrence.inputs, *self.recurrence.parameters)]
-        head = f"{self.alias['call']} = _SIGNATURE.{method}("
         given = f"({', '.join(names)}{',' * (len(names) == 1)})"
         text = wrapped(head, [given, *rest], ")", INDENT)
         if all(len(line) <= WIDTH for line in text.splitlines()):
@@ -275,36 +270,26 @@ class OpPrinter:
         state = "Tensor" if len(self.recurrence.states) == 1 else "tuple[Tensor | None, ...]"
         arguments = [*self._tensor_arguments(), *self._constant_arguments()]
         arguments.append(f"state: {state} | None = None")
+        arguments.append("state_indices: Tensor | None = None")
+        arguments.append("state_v_first: bool = False")
         output = "Tensor" if len(self.recurrence.outputs) == 1 else "tuple[Tensor, ...]"
         final = "Tensor" if len(self.recurrence.states) == 1 else "tuple[Tensor, ...]"
         return wrapped("def _step(", arguments, f") -> tuple[{output}, {final}]:")
 
-    def _step_doc(self) -> str:
-        plural = "s" if len(self.recurrence.outputs) > 1 else ""
-        return f"The output{plural} of one token, inputs [B, H, *shape]; writes `state` in place."
+    def _decoder(self) -> str:
+        """What computes one token, as a call."""
+        args = ["_SIGNATURE", self.alias["tokens"]]
+        if "step_kernels" in self.parts.modules:
+            args.append(self.alias["step_kernels"])
+        if sizes := size_arguments(whole_step(self.recurrence)):
+            args.append(f"sizes={_strings(sizes)}")
+        return wrapped(f"{self.alias['Decoder']}(", args, ")")
 
-    def _step_call(self, step: TokenProgram, has_fill: bool) -> str:
-        """The lines that compute one token."""
-        alias, call, lines = self.alias, self.alias["call"], []
-        if has_fill:
-            filled = f"_fill({', '.join([call, *self.constants])})"
-            targets = ", ".join(self.constants)
-            targets = f"({targets},) = " if len(self.constants) == 1 else f"{targets} = "
-            lines.append(f"{INDENT}{targets if self.constants else ''}{filled}")
-        order = [t.name for t in (*self.recurrence.inputs, *self.recurrence.parameters)]
-        order += [s.name for s in self.recurrence.states]
-        used = [a.name for a in step.inputs if a.kind is not Kind.CONSTANT]
-        floats = [a.name for a in step.inputs if a.kind is Kind.CONSTANT]
-        sizes = [f'{call}.sizes["{name}"]' for name in size_arguments(step)]
-        if used == order:
-            first = [f"*{alias['token_arguments']}({call})"]
-        else:
-            targets = ", ".join(n if n in used else "_" for n in order)
-            lines.append(f"{INDENT}{targets} = {alias['token_arguments']}({call})")
-            first = used
-        inner = f"{alias['tokens']}.step({', '.join([*first, *floats, *sizes])})"
-        lines.append(wrapped(f"return {alias['token_results']}(", [call, inner], ")", INDENT))
-        return "\n".join(lines)
+    def _step_call(self, filled: str) -> str:
+        """The line that computes one token."""
+        token = self.alias["token"]
+        fill = filled.replace(f"({self.alias['call']}", f"({token}.call")
+        return wrapped("return _DECODER.run(", [token, fill], ")", INDENT)
 
 
 def shape_text(shape: Shape) -> str:

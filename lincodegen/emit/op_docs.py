@@ -23,6 +23,41 @@ def op_doc(recurrence: Recurrence, arguments: Sequence[Tensor]) -> str:
     return "\n".join(lines) + f"\n{INDENT}"
 
 
+def step_doc(recurrence: Recurrence, arguments: Sequence[Tensor]) -> str:
+    """The docstring of the op's one token, without its quotes."""
+    plural = "s" if len(recurrence.states) > 1 else ""
+    lines = [f"One token; the state{plural} written in place, in a pool if one is given.", ""]
+    lines += [f"{INDENT}Args:"]
+    for tensor in arguments:
+        lead = "B, H" if tensor in recurrence.inputs else "H"
+        lines += _item(f"{tensor.name}: {axes_text(lead, tensor.shape)}.")
+    for constant in recurrence.constants:
+        lines += _item(f"{constant.name}: {format_node(constant.default, ())} if None.")
+    shapes = " and ".join(axes_text("B, H", s.shape) for s in recurrence.states)
+    lines += _item(
+        f"state: {shapes} in any floating dtype and with any strides, computed with in float32 "
+        "and rounded to its dtype; begun with zeros in float32 if None. With ``state_indices`` "
+        "P slots [P, H, ...] in place of B entries."
+    )
+    lines += _item(
+        "state_indices: [B] in int32 or int64, the slot that each token reads and writes, no slot "
+        "twice and all below P, which is not checked on a GPU. A negative one skips its token: no "
+        "slot is touched and its output is zeros."
+    )
+    swapped = [axes_text("B, H", s.shape[::-1]) for s in recurrence.states if len(s.shape) == 2]
+    layout = f"is {' and '.join(swapped)}" if swapped else "is as without, having no two axes"
+    lines += _item(f"state_v_first: Whether ``state`` {layout}.")
+    outputs = [f"{n} {axes_text('B, H', v.shape)}" for n, v in recurrence.outputs]
+    text = (
+        f"{' and '.join(outputs)} in the dtype of {recurrence.inputs[0].name}; ``state``, or the "
+        f"state{plural} begun. No value is read on the host, so that the call may be captured in "
+        "a CUDA graph; there are no gradients."
+    )
+    lines += ["", f"{INDENT}Returns:"]
+    lines += textwrap.wrap(text, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2)
+    return "\n".join(lines) + f"\n{INDENT}"
+
+
 def _argument_docs(recurrence: Recurrence, arguments: Sequence[Tensor]) -> list[str]:
     lines: list[str] = []
     for tensor in arguments:

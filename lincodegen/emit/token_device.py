@@ -7,7 +7,7 @@ after    host: exp_rate = math.exp(rate)     two stores, K entries apart
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from lincodegen.emit.token_tiles import numel
@@ -75,11 +75,20 @@ class HostNumbers:
         return self.given[text]
 
 
-def device_program(program: TokenProgram, host: HostNumbers) -> DeviceProgram:
-    """The kernel's part of a program; its host numbers are added to ``host``."""
+def device_program(
+    program: TokenProgram,
+    host: HostNumbers,
+    stored: Collection[str],
+    carried: Collection[str] = (),
+) -> DeviceProgram:
+    """The kernel's part of a program; its host numbers are added to ``host``.
+
+    ``stored`` are the outputs that may be stored in parts; any other is one value. ``carried``
+    are arguments that are tiles already, so that no part of them can be loaded.
+    """
     program = opened_norms(program)
     labels = Names({*(a.name for a in program.inputs), *(s.name for s in program.statements)})
-    return _Mover(program, host, labels).moved()
+    return _Mover(program, host, labels, frozenset(stored), frozenset(carried)).moved()
 
 
 @dataclass(slots=True)
@@ -87,6 +96,8 @@ class _Mover:
     program: TokenProgram
     numbers: HostNumbers
     labels: Names
+    stored: frozenset[str]
+    carried: frozenset[str]
     host: dict[Node, str] = field(default_factory=dict)
     parts: dict[tuple[str, Dim, Node], Load] = field(default_factory=dict)
 
@@ -137,6 +148,8 @@ class _Mover:
             return node
         array = node.args[0]
         argument, start, label = str(array.attr[0]), NOWHERE, str(array.attr[0])
+        if argument in self.carried:
+            return node
         if array.op == "part":
             known = next(load for load in self.parts.values() if load.node == array)
             argument, start = known.argument, known.start
@@ -155,7 +168,8 @@ class _Mover:
     def _unpacked(self, statements: list[Statement]) -> set[str]:
         """Statements that only put an output together: their parts are stored instead."""
         read = {n.attr for s in statements for n in s.value.walk() if n.op == "value"}
-        results = {o.value.attr for o in self.program.outputs}
+        results = {o.value.attr for o in self.program.outputs if o.name in self.stored}
+        results -= {o.value.attr for o in self.program.outputs if o.name not in self.stored}
         return {
             s.name
             for s in statements

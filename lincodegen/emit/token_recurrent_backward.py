@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lincodegen.emit.token_device import device_program
+from lincodegen.emit.token_device import DeviceProgram, device_program
 from lincodegen.emit.token_kernel import Array, Home
 from lincodegen.emit.token_python import size_text, words
 from lincodegen.emit.token_recurrent_kernel import KernelContext, TokenKernel
@@ -27,8 +27,8 @@ class Backward(TokenKernel):
         gradient = dict(zip(wrt, (o.name for o in self.adjoint.outputs), strict=True))
         self.gradient_of = {output: name for name, output in gradient.items()}
         again = token_program(recurrence, tensors.next_states())
-        self.again = device_program(again, self.numbers)
-        self.token = device_program(self.adjoint, self.numbers)
+        self.again = device_program(again, self.numbers, ())
+        self.token = self._adjoint_program()
         self.programs = [self.again, self.token]
         self.start_lines(split=True)
         free = self.names.free
@@ -74,6 +74,15 @@ class Backward(TokenKernel):
         axes = [line for axis in self.axes.axes.values() for line in axis.lines]
         return self._assembled([*axes, *prepare], restart, again, token, finish)
 
+    def _adjoint_program(self) -> DeviceProgram:
+        carried = [self.cotangents[f"{s}_next"] for s in self.tensors.states]
+        stored = self._input_gradients()
+        return device_program(self.adjoint, self.numbers, stored, carried)
+
+    def _input_gradients(self) -> list[str]:
+        """The adjoint's outputs that are arrays; sums and carried values stay whole."""
+        return [output for output, name in self.gradient_of.items() if name in self.tensors.inputs]
+
     def _keep(self, scratch: dict[str, Array]) -> list[str]:
         lines = []
         for state, array in scratch.items():
@@ -100,7 +109,7 @@ class Backward(TokenKernel):
         full = {
             output: Array(self.grad[name], tensors.shapes[name], Home.TOKEN)
             for output, name in self.gradient_of.items()
-            if name in tensors.inputs
+            if output in self._input_gradients()
         }
         text = lines.stores(self.token.stores, full)
         carried = []

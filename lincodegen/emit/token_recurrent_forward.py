@@ -16,7 +16,8 @@ class Forward(TokenKernel):
 
     def __init__(self, tensors: Tensors) -> None:
         super().__init__(tensors)
-        self.program = device_program(step_program(tensors.recurrence), self.numbers)
+        step = step_program(tensors.recurrence)
+        self.program = device_program(step, self.numbers, tensors.outputs)
         self.programs = [self.program]
         self.start_lines(split=True)
         free = self.names.free

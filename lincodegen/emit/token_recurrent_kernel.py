@@ -1,4 +1,4 @@
-"""What the two kernels of a token loop share: names, axes, arguments, host code."""
+"""What the kernels of a token share: names, axes, arguments, host code."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class KernelContext:
 
 
 class TokenKernel:
-    """What both directions share: arguments, axes, host code."""
+    """What kernels of a token share: arguments, axes, host code."""
+
+    reserved: tuple[str, ...] = _KERNEL
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
-        self.names = Names({*_KERNEL, *MODULE_NAMES, *tensors.recurrence.dims})
+        self.names = Names({*self.reserved, *MODULE_NAMES, *tensors.recurrence.dims})
         raw = (*tensors.tensors, *tensors.states, *tensors.constants)
         self.host_names = Names({*MODULE_NAMES, *raw, *tensors.recurrence.dims})
         self.pointer = {name: self.names.free(name) for name in tensors.tensors}
@@ -72,7 +74,7 @@ class TokenKernel:
     def _split(self, nodes: list[Node]) -> Dim | None:
         """An axis of a state that programs can share: no operation mixes its entries."""
         dims = [d for s in self.tensors.states for d in reversed(self.tensors.shapes[s])]
-        return next((dim for dim in dims if _is_separable(dim, nodes)), None)
+        return next((dim for dim in dims if is_separable(dim, nodes)), None)
 
     def arrays(self) -> dict[str, Array]:
         """Inputs and parameters by name."""
@@ -102,14 +104,17 @@ class TokenKernel:
         found = {"H": self.heads}
         for name, constexpr in self.head_count.items():
             if constexpr in used:
-                sources = self.tensors.sources.get(name, (name,))
-                found[constexpr] = self.tensors.heads_text(sources)
+                found[constexpr] = self.heads_of(name)
         found |= {dim: dim for dim in self.tensors.recurrence.dims if dim in used}
         for axis in self.axes.axes.values():
             if axis.tile in used and not axis.tile.isdigit():
                 size = f"min({SPLIT_TILE}, {axis.tile_size})" if axis.is_split else axis.tile_size
                 found[axis.tile] = size
         return found
+
+    def heads_of(self, name: str) -> str:
+        """The host's expression for the heads of a tensor or a state."""
+        return self.tensors.heads_text(self.tensors.sources.get(name, (name,)))
 
     def size_lines(self, used: frozenset[str]) -> list[str]:
         """The host's definitions of dimensions."""
@@ -169,7 +174,7 @@ class TokenKernel:
         return counts[0] if len(counts) == 1 else f"max({', '.join(counts)})"
 
 
-def _is_separable(dim: Dim, nodes: list[Node]) -> bool:
+def is_separable(dim: Dim, nodes: list[Node]) -> bool:
     """Whether a plain dimension stands in no other size and no operation mixes its axis."""
     if str(dim) not in dim.names:
         return False

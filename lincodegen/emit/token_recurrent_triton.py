@@ -23,7 +23,7 @@ def recurrent_triton(recurrence: Recurrence) -> str:
     Raises:
         ScheduleError: a value has more than two axes and is no input read row by row.
     """
-    _check_ranks(recurrence)
+    check_ranks(recurrence)
     tensors = Tensors.of(recurrence)
     forward, backward = Forward(tensors), Backward(tensors)
     contexts = {"forward": forward.context(), "backward": backward.context()}
@@ -37,7 +37,12 @@ def recurrent_triton(recurrence: Recurrence) -> str:
     return formatted(render("recurrent_triton.py.jinja", context))
 
 
-def _check_ranks(recurrence: Recurrence) -> None:
+def check_ranks(recurrence: Recurrence) -> None:
+    """Refuse values that no tile holds.
+
+    Raises:
+        ScheduleError: a value has more than two axes and is no input read row by row.
+    """
     for assign in recurrence.step:
         for node in assign.value.walk():
             wide = [arg for arg in node.args if len(arg.shape) > 2]

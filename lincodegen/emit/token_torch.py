@@ -7,7 +7,7 @@ token shape, so the printer puts the axes in: ``beta[..., None] * k``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lincodegen.emit.token_python import WIDTH, result_text, words, wrapped
@@ -34,10 +34,17 @@ def print_torch_function(name: str, program: TokenProgram, doc: str) -> str:
         doc: its docstring, one line or several without indent.
     """
     printed = _printed(program)
-    known = _derived_sizes(printed.program)
-    sizes = [f"    {n} = {known[n]}" for n in program.sizes if n in printed.sizes and n in known]
-    head = _signature(name, printed.program, size_arguments(program))
-    return "\n".join([head, *_docstring(doc), *sizes, *printed.body, ""])
+    return function_text(name, printed.program, printed.body, doc)
+
+
+def function_text(name: str, program: TokenProgram, body: Sequence[str], doc: str) -> str:
+    """A function of ``program.inputs`` in order, then of dimensions that no shape shows."""
+    used = words("\n".join(body))
+    known = _derived_sizes(program)
+    sizes = [n for n in program.sizes if n in used]
+    lines = [f"    {n} = {known[n]}" for n in sizes if n in known]
+    head = _signature(name, program, tuple(n for n in sizes if n not in known))
+    return "\n".join([head, *_docstring(doc), *lines, *body, ""])
 
 
 def size_arguments(program: TokenProgram) -> tuple[str, ...]:
@@ -56,13 +63,18 @@ class _Printed:
 
 
 def _printed(program: TokenProgram) -> _Printed:
-    program = _renamed(opened_norms(program))
+    program = prepared(program)
     text = torch_expressions(program)
     program = split_statements(program, lambda s: len(_line(text, s, program)) <= WIDTH)
     body = [_line(text, statement, program) for statement in program.statements]
     if not (program.statements and _is_result(program.statements[-1], program)):
         body.append(result_text([text.print(output.value) for output in program.outputs]))
     return _Printed(program, tuple(body), words("\n".join(body)) & set(program.sizes))
+
+
+def prepared(program: TokenProgram) -> TokenProgram:
+    """The program as it is printed: norms opened, no name that the text needs."""
+    return _renamed(opened_norms(program))
 
 
 def _is_result(statement: Statement, program: TokenProgram) -> bool:

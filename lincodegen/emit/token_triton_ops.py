@@ -96,6 +96,7 @@ def _contracted(text: TileExpressions, left: Node, axis: int, right: Node, other
 def _weighted(text: TileExpressions, matrix: Node, vector: Node, axis: int) -> Text:
     """A sum over one axis of a matrix, weighted by a vector along it."""
     laid = text.column(vector) if axis == 0 else text.row(vector)
+    laid = text.operand(vector, vector, SIGN) if text.is_scalar(vector) else laid
     pads = text.pads(matrix)[axis], text.pads(vector)[0]
     product = f"{at_least(text.text(matrix), PRODUCT)} * {laid}"
     if Pad.ZERO not in pads or Pad.ANY in pads:

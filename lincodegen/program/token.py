@@ -99,13 +99,8 @@ def token_program(
     """
     reader = StepReader(recurrence, cut or {})
     results = {name: reader.read(node) for name, node in outputs}
-    order = [
-        *(Argument(t.name, t.shape, Kind.TOKEN) for t in recurrence.inputs),
-        *(Argument(name, node.shape, Kind.TOKEN) for node, name in (cut or {}).items()),
-        *(Argument(t.name, t.shape, Kind.PARAMETER) for t in recurrence.parameters),
-        *(Argument(s.name, s.shape, Kind.STATE) for s in recurrence.states),
-        *(Argument(c.name, (), Kind.CONSTANT) for c in recurrence.constants),
-    ]
+    cuts = [Argument(name, node.shape, Kind.TOKEN) for node, name in (cut or {}).items()]
+    order = _arguments(recurrence, cuts)
     return _assemble(reader.graph, order, results, reader.hints, recurrence.dims)
 
 
@@ -113,6 +108,22 @@ def step_program(recurrence: Recurrence) -> TokenProgram:
     """The whole step of one token: its outputs, then each state's next value as ``S_next``."""
     states = [(f"{s.name}_next", recurrence.final(s.name)) for s in recurrence.states]
     return token_program(recurrence, [*recurrence.outputs, *states])
+
+
+def whole_step(recurrence: Recurrence) -> TokenProgram:
+    """:func:`step_program` with all tensors, states and constants as arguments, read or not."""
+    return replace(step_program(recurrence), inputs=tuple(_arguments(recurrence, ())))
+
+
+def _arguments(recurrence: Recurrence, cuts: Sequence[Argument]) -> list[Argument]:
+    """All that a step is given, ``cuts`` behind the inputs."""
+    return [
+        *(Argument(t.name, t.shape, Kind.TOKEN) for t in recurrence.inputs),
+        *cuts,
+        *(Argument(t.name, t.shape, Kind.PARAMETER) for t in recurrence.parameters),
+        *(Argument(s.name, s.shape, Kind.STATE) for s in recurrence.states),
+        *(Argument(c.name, (), Kind.CONSTANT) for c in recurrence.constants),
+    ]
 
 
 def token_adjoint(program: TokenProgram, wrt: Sequence[str]) -> TokenProgram:

@@ -112,7 +112,7 @@ def run_forward(plan: Plan, arrays: Sequence[Tensor | None]) -> tuple[Tensors, R
     """
     call, body, constants = plan
     kept: Kept = ()
-    with _surroundings(call):
+    with surroundings(call):
         if call.empty:
             outputs, finals = call.no_outputs(), tuple(x.clone() for x in call.entered())
         else:
@@ -135,7 +135,7 @@ def run_backward(
     """
     call, body, constants = plan
     names, count = len(call.tensors), len(call.signature.outputs)
-    with _surroundings(call):
+    with surroundings(call):
         d_finals = call.left_adjoint(grads[count:])
         if call.empty:
             found = [None if x is None else torch.zeros_like(x) for x in arrays[:names]]
@@ -181,7 +181,7 @@ class _Recurrence(torch.autograd.Function):
         return None, *map(_own, gradients, arrays, needed)
 
 
-def _surroundings(call: Call) -> AbstractContextManager[object]:
+def surroundings(call: Call) -> AbstractContextManager[object]:
     """Around an op's text: its configuration, no autocast, launches on its tensors' device."""
     tuned = call.layout.tuned
     elsewhere = call.device.type == "cuda" and call.device.index != torch.cuda.current_device()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lincodegen.runtime.call import Call, States
-from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
+from lincodegen.runtime.call import States
 from lincodegen.runtime.library import TracedOp
 from lincodegen.runtime.segments import SegmentOp, Segments, Summary
 from lincodegen.runtime.signature import Signature
@@ -92,39 +91,3 @@ def op(
 ) -> Callable[[Callable[..., Any]], Op]:
     """Makes the function below it an op."""
     return lambda function: Op(function, step, signature, segments)
-
-
-def token_arguments(call: Call) -> list[Tensor]:
-    """Inputs [B, H, *shape], parameters [H, *shape] and states of one token, all of H heads."""
-    tensors = [x for x in call.tensors.values() if x is not None]
-    most = max(*call.heads.values(), 1)
-    inputs = len(call.signature.inputs)
-    lifted = [repeat_heads(x.to(call.dtype), most) for x in tensors]
-    states = [repeat_heads(x, most, STATE_AXIS) for x in call.entered()]
-    return [*(x[:, 0] for x in lifted[:inputs]), *(x[0, 0] for x in lifted[inputs:]), *states]
-
-
-def token_results(call: Call, results: Sequence[Tensor]) -> tuple[Any, Any]:
-    """Outputs and states after a token; states that were given are written in place."""
-    signature = call.signature
-    count = len(signature.outputs)
-    outputs = tuple(
-        take_heads(_full(call, x, o.shape), call.heads[f"output {o.name}"], STATE_AXIS).to(
-            call.output_dtype
-        )
-        for o, x in zip(signature.outputs, results[:count], strict=True)
-    )
-    states = []
-    for state, given, new in zip(signature.states, call.states, results[count:], strict=True):
-        value = take_heads(
-            _full(call, new, state.shape), call.heads[f"state {state.name}"], STATE_AXIS
-        )
-        states.append(value.contiguous() if given is None else given.copy_(value))
-    one_state = states[0] if len(states) == 1 else tuple(states)
-    return outputs[0] if count == 1 else outputs, one_state
-
-
-def _full(call: Call, x: Tensor, shape: Sequence[object]) -> Tensor:
-    """A result with its batch axis, also where it depends on parameters alone."""
-    heads = max(*call.heads.values(), 1)
-    return x.expand(call.batch, heads, *x.shape[x.dim() - len(shape) :])

@@ -89,6 +89,16 @@ step: |
   S = outer(k, v)
   last = base
 """,
+    "delay line": """name: probe
+inputs: {x: {shape: [V]}, a: {shape: []}}
+state: {L: {shape: [3, V]}, F: {shape: [V]}}
+outputs: [o, first, F]
+step: |
+  first = L[0]
+  F = F + L[0] * L[1]
+  o = F + L.T @ ones(3)
+  L = concat(a * L[1:], outer(ones(1), x))
+""",
     "functions": """name: probe
 inputs: {a: {shape: [K]}, b: {shape: [K]}, M: {shape: [K, V]}}
 state: {S: {shape: [2 * K]}}
@@ -100,6 +110,8 @@ step: |
   o = maximum(ravel(z), 0.1)
 """,
 }
+INTERPRETED = frozenset(["delay line"])
+"""What Triton 3.6 does not compile: its passes fail on the gathers of rows that slices become."""
 SIZES = {"K": 5, "V": 3, "D": 4}
 
 

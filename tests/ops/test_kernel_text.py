@@ -72,7 +72,7 @@ def kernels_in(name, file="kernels.py"):
 
 
 def kernel_files():
-    files = ("kernels.py", "recurrent_kernels.py")
+    files = ("kernels.py", "recurrent_kernels.py", "step_kernels.py")
     return [
         (name, file) for name in NAMES for file in files if (generated_dir() / name / file).exists()
     ]
@@ -322,9 +322,10 @@ def test_every_kernel_is_launched(name):
 
 
 @every_op
-def test_no_value_is_computed_for_nothing(name):
+@pytest.mark.parametrize("file", ["kernels.py", "step_kernels.py"])
+def test_no_value_is_computed_for_nothing(name, file):
     """Every name that a kernel assigns is read later on."""
-    for kernel in kernels_in(name):
+    for kernel in kernels_in(name, file):
         stored = {
             node.id
             for node in ast.walk(kernel)

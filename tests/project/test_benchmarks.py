@@ -28,10 +28,13 @@ def measured(script: str, out: Path) -> dict:
     return json.loads(out.read_text())
 
 
-@pytest.mark.skipif(
+needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None,
     reason="transformers, which the op is compared with, is not installed",
 )
+
+
+@needs_transformers
 def test_the_gated_delta_rule_is_compared_with_that_of_transformers(tmp_path):
     result = measured("cpu_forward_backward.py", tmp_path / "result.json")
     for kind in ("forward", "forward_backward"):
@@ -40,6 +43,19 @@ def test_the_gated_delta_rule_is_compared_with_that_of_transformers(tmp_path):
         assert all(len(x["seconds"]) == len(x["processor_seconds"]) == 5 for x in samples)
         assert row["ratio"] == pytest.approx(samples[1]["median_s"] / samples[0]["median_s"])
     assert set(result["errors"]["lincodegen"]) == {"o", "dq", "dk", "dv", "dg", "dbeta"}
+    assert max(result["errors"]["lincodegen"].values()) < 1e-5
+
+
+@needs_transformers
+def test_decoding_is_compared_with_that_of_transformers(tmp_path):
+    result = measured("cpu_decode.py", tmp_path / "result.json")
+    for kind, count in (("decode", 200), ("prefill", 5)):
+        row = result["times"][kind]
+        samples = [row[name] for name in ("lincodegen", "transformers")]
+        assert all(len(x["seconds"]) == len(x["processor_seconds"]) == count for x in samples)
+        assert row["ratio"] == pytest.approx(samples[1]["median_s"] / samples[0]["median_s"])
+    names = {f"{kind} {x}" for kind in ("decode", "prefill") for x in ("o", "state")}
+    assert set(result["errors"]["lincodegen"]) == names
     assert max(result["errors"]["lincodegen"].values()) < 1e-5
 
 
