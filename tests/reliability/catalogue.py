@@ -9,6 +9,7 @@ OWN = "reliability/test_"
 ADVERSARIES = f"{OPS}adversaries.py::test_"
 BEHAVIOUR = f"{OPS}behaviour.py::test_"
 CITIZENSHIP = f"{OPS}citizenship.py::test_"
+DECODE = f"{OPS}decode.py::test_"
 SHIPPED = f"{OPS}shipped.py::test_"
 TEXT = f"{OPS}kernel_text.py::test_"
 PACKED = f"{OPS}packed.py::test_"
@@ -75,7 +76,11 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     # a value stored narrower than it should be
     "R13": (f"{IDIOMS}no_kernel_says", f"{SHIPPED}half_precision"),
     # a state carried in 16 bits drifts
-    "R14": (f"{ADVERSARIES}long_sequence", f"{SHIPPED}half_precision"),
+    "R14": (
+        f"{ADVERSARIES}long_sequence",
+        f"{SHIPPED}half_precision",
+        f"{DECODE}the_drift_of_ten_thousand_tokens",
+    ),
     # the range of float16
     "R15": (
         f"{VALUES}a_state_beyond_the_range_of_float16",
@@ -237,6 +242,11 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     "R50": (f"{BEHAVIOUR}chunk_sizes_agree_in_float64", f"{BEHAVIOUR}chunk_sizes_agree"),
     # a scale of 0 taken for none
     "R51": (f"{VALUES}scales", f"{VALUES}no_scale_is_the_default"),
+    # a pool of states
+    "R49": (
+        f"{DECODE}a_pool_is_read_and_written_at_its_slots",
+        f"{DECODE}a_narrow_pool_of_values_first_with_gaps_between_slots",
+    ),
     # frameworks
     "R52": (  # torch.compile
         f"{CITIZENSHIP}compiled_whole",
@@ -265,9 +275,6 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
         f"{CALLS}autocast_and_checkpoints",
     ),
 }
-
-DECODING = ("R49",)
-"""Cases of a pool of states: in the tests of decoding."""
 
 GPU = (
     "every_configuration",
