@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -19,24 +18,23 @@ if TYPE_CHECKING:
     from lincodegen.runtime.call import Layout, States
     from lincodegen.runtime.signature import Signature, State
 
+    class Form(Protocol):
+        """A module that computes one token."""
+
+        step: Step
+
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Step = Callable[..., Sequence[Tensor]]
 Key = tuple[object, ...]
 
 
-class Form(Protocol):
-    """A module that computes one token."""
-
-    step: Step
-
-
 KEPT_LAYOUTS = 64
 """Combinations of shapes, dtypes and devices that a decoder remembers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """Where the states of a token are: what ``op.step`` is given of them."""
 
     state: States
@@ -44,8 +42,7 @@ class Store:
     v_first: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """The arguments of one token.
 
     ``call`` says what shapes say and holds the defaults of the ``tensors`` that are absent.
