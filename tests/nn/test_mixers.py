@@ -204,7 +204,7 @@ def made(rule="gla", **options):
         (lambda: made()(drawn(2, WIDTH)), r"x has the shape \[2, 24\]; expected: \[B, T, 24\]"),
         (
             lambda: made("kda")(drawn(1, 4, WIDTH), None, torch.tensor([0, 3])),
-            "mixer of kda: cu_seqlens is",
+            "mixer of kda: cu_seqlens",
         ),
     ],
 )
