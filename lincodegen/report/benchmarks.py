@@ -1,0 +1,88 @@
+"""Measured times as bars, from the files that the benchmarks wrote.
+
+A file is of an op if its name begins ``OP_vs_``. Read are its ``times``, by phase and
+implementation, its ``errors`` and where it was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lincodegen.report.charts import Bar, Words, bar_chart
+from lincodegen.report.tables import Table, milliseconds, table
+
+OURS = "lincodegen"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One result: bars of seconds, errors, and where it comes from."""
+
+    file: str
+    call: str
+    where: str
+    chart: Markup
+    errors: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmarks:
+    """The results that concern an op, and the files of it that could not be read."""
+
+    results: tuple[Benchmark, ...]
+    unread: tuple[str, ...]
+
+
+def benchmark_results(folder: Path, op: str) -> Benchmarks:
+    """Every result of an op below a folder, by path; none where there is no such folder."""
+    results: list[Benchmark] = []
+    unread: list[str] = []
+    for path in sorted(folder.rglob(f"{op}_vs_*.json")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            results.append(_benchmark(name, f"bench{len(results)}", data))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            unread.append(name)
+    return Benchmarks(tuple(results), tuple(unread))
+
+
+def _benchmark(name: str, key: str, data: Mapping[str, Any]) -> Benchmark:
+    bars = list(_bars(data["times"]))
+    listed = "; ".join(f"{bar.label} {bar.shown}" for bar in bars)
+    words = Words(key, f"Measured times of {name}", f"{listed}.")
+    sizes = ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in data["shape"].items())
+    errors: Mapping[str, Mapping[str, float]] = data["errors"]
+    tensors = list(dict.fromkeys(t for found in errors.values() for t in found))
+    rows = [(who, *(f"{found[t]:.1e}" for t in tensors)) for who, found in errors.items()]
+    return Benchmark(
+        name,
+        f"{data['dtype']}; {sizes}",
+        _where(data["provenance"]),
+        bar_chart(words, bars),
+        table(("implementation", *tensors), rows),
+    )
+
+
+def _bars(times: Mapping[str, Mapping[str, Any]]) -> Iterator[Bar]:
+    for phase, found in times.items():
+        measured = {who: t["median_s"] for who, t in found.items() if isinstance(t, Mapping)}
+        for who, seconds in measured.items():
+            label = f"{phase.replace('_', ' + ')}, {who}"
+            shown = f"{milliseconds(seconds)} ms"
+            yield Bar(label, seconds, shown, "ours" if who == OURS else "peer")
+
+
+def _where(provenance: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{k} {v}" for k, v in provenance["packages"].items())
+    date = str(provenance["date"])[:10]
+    return (
+        f"{provenance['cpu']}, {provenance['threads']} threads, {packages}, "
+        f"commit {str(provenance['commit'])[:12]}, {date}"
+    )
