@@ -10,6 +10,7 @@ import click
 
 from lincodegen.cli.arguments import cost_options, json_option, sets_option, spec_argument
 from lincodegen.cli.console import echo_json, progress
+from lincodegen.errors import ReportError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -21,6 +22,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--verify", is_flag=True, help="Verify the op on few cases, and show the verdict.")
 @click.option("--verdict", type=_FILE, help="Show what `lincodegen verify --json` printed.")
 @click.option("--results", type=_FOLDER, help="Results of benchmarks; else the checkout's.")
+@click.option("--records", type=_FOLDER, help="Records of tuning, files *.jsonl.")
 @sets_option
 @cost_options
 @json_option
@@ -30,6 +32,7 @@ def report(
     verify: bool,
     verdict: Path | None,
     results: Path | None,
+    records: Path | None,
     sets: Mapping[str, int],
     target: str,
     as_json: bool,
@@ -41,9 +44,14 @@ def report(
     every target, measured times and the verdict, where these exist.
     """
     from lincodegen import pipeline
-    from lincodegen.report.page import gather, render
     from lincodegen.report.verification import read_verdict
 
+    try:
+        from lincodegen.report.page import Measured, gather, render
+    except ModuleNotFoundError as error:
+        raise ReportError(
+            f"The page needs {error.name}, which is not installed: pip install 'lincodegen[report]'"
+        ) from error
     if verify and verdict:
         raise click.UsageError("--verify runs what --verdict reads: name one of them.")
     name = pipeline.load(spec, sets).name
@@ -51,7 +59,8 @@ def report(
         found = None if verdict is None else read_verdict(verdict, name)
         if verify:
             found = pipeline.verify(spec, sets=sets, quick=True, on_progress=step)
-        page = gather(spec, target, sizes, sets=sets, verdict=found, results=results)
+        measured = Measured(found, results, records)
+        page = gather(spec, target, sizes, sets=sets, measured=measured)
         path = out or Path(f"{name}.html")
         path.write_text(render(page, f"{datetime.now(UTC):%Y-%m-%d}"), encoding="utf-8")
     if as_json:

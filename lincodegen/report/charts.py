@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-WIDTH = 760
-LABEL = 190
-VALUE = 150
+WIDTH, HEIGHT = 760, 260
+LETTER = 7.4
+"""Width of a letter of labels, about."""
+VALUE = 110
 ROW = 28
 BAR = 16
 
@@ -48,25 +49,48 @@ def svg(words: Words, size: tuple[int, int], body: Sequence[Markup]) -> Markup:
     return head + Markup("\n").join(body) + Markup("\n</svg>")
 
 
-def bar_chart(words: Words, bars: Sequence[Bar]) -> Markup:
-    """Horizontal bars from zero, the longest as wide as there is room."""
-    room = WIDTH - LABEL - VALUE
-    most = max((bar.value for bar in bars), default=0.0) or 1.0
+def bar_chart(words: Words, bars: Sequence[Bar], most: float | None = None) -> Markup:
+    """Horizontal bars from zero; ``most``, else the longest, is as wide as there is room."""
+    left = 24 + LETTER * max((len(bar.label) for bar in bars), default=0)
+    room = WIDTH - left - VALUE
+    whole = most or max((bar.value for bar in bars), default=0.0) or 1.0
+    label = Markup('<text x="{:.1f}" y="{}" class="{}">{}</text>')
+    block = Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" class="{}"/>')
     body: list[Markup] = []
     for i, bar in enumerate(bars):
         y = ROW * i + ROW // 2
-        length = max(1.0, room * bar.value / most)
+        length = max(1.0, room * bar.value / whole)
         body += [
-            Markup('<text x="{}" y="{}" class="end">{}</text>').format(
-                LABEL - 10, y + 4, bar.label
-            ),
-            Markup('<rect x="{}" y="{}" width="{:.1f}" height="{}" class="{}"/>').format(
-                LABEL, y - BAR // 2, length, BAR, bar.kind
-            ),
-            Markup('<text x="{:.1f}" y="{}" class="value">{}</text>').format(
-                LABEL + length + 8, y + 4, bar.shown
-            ),
+            label.format(left - 10, y + 4, "end", bar.label),
+            block.format(left, y - BAR // 2, length, BAR, bar.kind),
+            label.format(left + length + 8, y + 4, "value", bar.shown),
         ]
-    axis = Markup('<line x1="{0}" y1="0" x2="{0}" y2="{1}" class="axis"/>')
-    body.append(axis.format(LABEL, ROW * len(bars)))
+    axis = Markup('<line x1="{0:.1f}" y1="0" x2="{0:.1f}" y2="{1}" class="axis"/>')
+    body.append(axis.format(left, ROW * len(bars)))
     return svg(words, (WIDTH, ROW * max(1, len(bars))), body)
+
+
+def dot_chart(words: Words, values: Sequence[float], unit: str) -> Markup:
+    """Positive values in their order as dots, and the least so far as a line; from zero."""
+    left, right, top, bottom = 70, WIDTH - 20, 14, HEIGHT - 40
+    most = max(values)
+    step = (right - left) / max(1, len(values))
+
+    def place(index: int, value: float) -> tuple[float, float]:
+        return left + step * (index + 0.5), bottom - (bottom - top) * value / most
+
+    least = [min(values[: i + 1]) for i in range(len(values))]
+    line = " ".join("{:.1f},{:.1f}".format(*place(i, value)) for i, value in enumerate(least))
+    dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="peer"/>')
+    text = Markup('<text x="{}" y="{}" class="{}">{}</text>')
+    axis = Markup('<line x1="{0}" y1="{1}" x2="{2}" y2="{3}" class="axis"/>')
+    body = [
+        axis.format(left, top, left, bottom),
+        axis.format(left, bottom, right, bottom),
+        text.format(left - 8, top + 6, "end", f"{most:.3g} {unit}"),
+        text.format(left - 8, bottom + 4, "end", "0"),
+        text.format((left + right) / 2, HEIGHT - 12, "middle", "configurations in order of trial"),
+        *(dot.format(*place(i, value)) for i, value in enumerate(values)),
+        Markup('<polyline points="{}" class="best"/>').format(line),
+    ]
+    return svg(words, (WIDTH, HEIGHT), body)

@@ -25,6 +25,7 @@ from lincodegen.targets import Target
 
 KINDS = {MEMORY: "memory", MATRIX: "matrix", ISSUE: "issue", SERIAL: "serial"}
 """The class of a bar's colour, by what limits a kernel."""
+EXPONENTIALS = "exponentials"
 
 _WORK = (
     "kernel",
@@ -46,7 +47,16 @@ _SETTING = (
     "per multiprocessor",
     "rounds",
 )
-_TARGETS = ("GPU", "architecture", "forward", "backward", "together", "roof", "share of the roof")
+_TARGETS = (
+    "GPU",
+    "architecture",
+    "forward",
+    "backward",
+    "both",
+    "roof",
+    "share of the roof",
+    "limits left out",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Direction:
     predicted: str
     roof: str
     share: str
+    chart: Markup
     work: Table
     settings: Table
     times: Table
@@ -69,16 +80,19 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the page says of an op's cost on one target, and in short on every other."""
+    """What the page says of an op's cost on one target, and in short on every other.
+
+    ``reached`` tells that the roof is what devices reach, not what a data sheet names.
+    """
 
     target: Target
     device: str
     call: str
+    predicted: str
     bandwidth: str
     flops: str
     reached: bool
     directions: tuple[Direction, ...]
-    chart: Markup
     roofline: Markup
     points: Table
     targets: Table
@@ -93,14 +107,14 @@ def cost_view(cost: OpCost, others: Sequence[OpCost]) -> Costs:
         target,
         short_name(target.device),
         _call(cost),
+        milliseconds(sum(d.seconds for d in cost.directions)),
         scaled(roof.bandwidth, "B/s"),
         scaled(roof.flops, "FLOP/s"),
         target.reached_bandwidth is not None and target.reached_bf16 is not None,
-        tuple(_direction(d, cost.sizes.token_heads) for d in cost.directions),
-        _times_chart(cost),
+        tuple(_direction(cost, d) for d in cost.directions),
         roofline(_roofline_words(cost), roof, points),
         _points_table(points, roof),
-        table(_TARGETS, map(_target_row, others), (0, 1)),
+        table(_TARGETS, map(_target_row, others), (0, 1, len(_TARGETS) - 1)),
         cost.notes,
     )
 
@@ -124,7 +138,8 @@ def _roof(target: Target) -> Roof:
 # -- one direction ----------------------------------------------------------------------------
 
 
-def _direction(d: DirectionCost, n: int) -> Direction:
+def _direction(cost: OpCost, d: DirectionCost) -> Direction:
+    n = cost.sizes.token_heads
     kernels = [x.kernel for x in d.kernels if x.kernel]
     named = list(zip([x.label for x in d.kernels], kernels, strict=True))
     work = [_work_row(x, n) for x in d.launches]
@@ -140,6 +155,7 @@ def _direction(d: DirectionCost, n: int) -> Direction:
         milliseconds(d.seconds),
         milliseconds(d.roof),
         f"{d.roof / d.seconds:.0%}",
+        _times_chart(cost, d),
         table(_WORK, [*work, total]),
         table(_SETTING, [_setting_row(label, k) for label, k in named]),
         table(_TIME, [*times, all_times], (0, len(_TIME) - 1)),
@@ -192,15 +208,17 @@ def _tensors(accesses: Iterable[Access], n: int) -> str:
 # -- charts and other targets -----------------------------------------------------------------
 
 
-def _times_chart(cost: OpCost) -> Markup:
+def _times_chart(cost: OpCost, direction: DirectionCost) -> Markup:
+    """Bars of one direction, on the scale of both."""
     bars = [
         Bar(x.label, x.time.seconds, f"{milliseconds(x.time.seconds)} ms", KINDS[x.time.limit])
-        for d in cost.directions
-        for x in d.launches
+        for x in direction.launches
     ]
     listed = "; ".join(f"{bar.label} {bar.shown}" for bar in bars)
-    words = Words("times", f"Predicted time of every kernel of {cost.op}", f"{listed}.")
-    return bar_chart(words, bars)
+    title = f"Predicted time of every kernel of the {direction.name}"
+    words = Words(f"{direction.name}-times", title, f"{listed}.")
+    longest = max(x.time.seconds for d in cost.directions for x in d.launches)
+    return bar_chart(words, bars, longest)
 
 
 def _points(cost: OpCost) -> Iterable[Point]:
@@ -237,4 +255,12 @@ def _target_row(cost: OpCost) -> tuple[str, ...]:
     roof = sum(d.roof for d in cost.directions)
     times = (milliseconds(s) for s in (*seconds, sum(seconds), roof))
     share = f"{roof / sum(seconds):.0%}"
-    return (short_name(cost.target.device), cost.target.name, *times, share)
+    return (short_name(cost.target.device), cost.target.name, *times, share, _untimed(cost))
+
+
+def _untimed(cost: OpCost) -> str:
+    """The limits for which a target's file has no rate, or no compile is on record."""
+    limits = [x.time.limits for d in cost.directions for x in d.kernels]
+    names = [name for name in KINDS if any(found.get(name) is None for found in limits)]
+    names += [EXPONENTIALS] if cost.target.exp2_lanes is None and ISSUE not in names else []
+    return ", ".join(names) or "none"

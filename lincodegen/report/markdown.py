@@ -6,16 +6,19 @@ Links, images and raw HTML are not read: nothing in the text can lead out of the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import unescape
 from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
-from latex2mathml.converter import convert
+from latex2mathml.converter import convert_to_element
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 _RULES = ("heading", "fence", "table", "list", "backticks", "escape")
-_NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+_FACTORS = frozenset({"mi", "msub"})
 
 
 def sections(text: str) -> Mapping[str, Markup]:
@@ -32,8 +35,32 @@ def sections(text: str) -> Mapping[str, Markup]:
 
 def mathml(latex: str, *, block: bool) -> Markup:
     """A formula as MathML, on a line of its own or within one."""
-    text = convert(latex.strip(), display="block" if block else "inline")
-    return Markup(text.replace(_NAMESPACE, "", 1))
+    root = convert_to_element(latex.strip(), display="block" if block else "inline")
+    # HTML knows the element: it needs no namespace
+    root.attrib.pop("xmlns", None)
+    for leaf in root.iter():
+        leaf.text = unescape(leaf.text) if leaf.text else leaf.text
+    for row in list(root):
+        _part(row)
+    for script in list(root.iter("msub")):
+        _lower(script)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _part(row: Element) -> None:
+    """Sets factors of a product apart: their subscripts run into each other otherwise."""
+    for i in range(len(row) - 1, 0, -1):
+        if row[i].tag in _FACTORS and row[i - 1].tag in _FACTORS:
+            row.insert(i, Element("mspace", {"width": "0.24em"}))
+
+
+def _lower(script: Element) -> None:
+    """Gives a subscript a fixed height: with fonts not made for formulas it is not lowered else."""
+    index = script[1]
+    script.remove(index)
+    row = SubElement(script, "mrow")
+    row.append(Element("mspace", {"height": "0.95em"}))
+    row.append(index)
 
 
 def _reader() -> MarkdownIt:

@@ -16,6 +16,7 @@ from lincodegen.report.costs import Costs, cost_view
 from lincodegen.report.markdown import sections
 from lincodegen.report.resources import Resources, resource_tables
 from lincodegen.report.tables import MISSING, Table, table
+from lincodegen.report.tuning import Tuning, tuning_history
 from lincodegen.report.verification import Verification, verification_view
 from lincodegen.resources import results_dir, templates_dir
 from lincodegen.spec.printing import format_interval, format_node
@@ -42,8 +43,27 @@ class Page:
     schedule: str
     costs: Costs | None
     resources: tuple[Resources, ...]
+    tuning: tuple[Tuning, ...]
     benchmarks: Benchmarks
     verification: Verification | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was run on a machine.
+
+    Attributes:
+        verdict: the op's, if it was verified.
+        results: the folder of benchmark results; that of the checkout if None.
+        records: the folder of tuning records, if there is one.
+    """
+
+    verdict: Verdict | None = None
+    results: Path | None = None
+    records: Path | None = None
+
+
+NOTHING = Measured()
 
 
 def gather(
@@ -52,8 +72,7 @@ def gather(
     sizes: Mapping[str, Any],
     *,
     sets: Mapping[str, int] | None = None,
-    verdict: Verdict | None = None,
-    results: Path | None = None,
+    measured: Measured = NOTHING,
 ) -> Page:
     """The facts of a spec's page.
 
@@ -62,8 +81,7 @@ def gather(
         target: whose costs are shown in full.
         sizes: of the call that is costed, fields of `lincodegen.cost.sizes.CallSizes`.
         sets: constants and dimensions that are fixed.
-        verdict: the op's, if it was verified.
-        results: the folder of benchmark results; that of the checkout if None.
+        measured: where what was run comes from.
 
     Raises:
         TuningError: no target has this name.
@@ -81,8 +99,9 @@ def gather(
         pipeline.show(path, "schedule", sets),
         _costs(path, target, sizes, sets),
         resource_tables(recurrence.name),
-        benchmark_results(results_dir() if results is None else results, recurrence.name),
-        None if verdict is None else verification_view(verdict),
+        tuning_history(measured.records, recurrence.name),
+        benchmark_results(measured.results or results_dir(), recurrence.name),
+        None if measured.verdict is None else verification_view(measured.verdict),
     )
 
 

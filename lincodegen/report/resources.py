@@ -40,7 +40,9 @@ class Resources:
 
 def resource_tables(op: str) -> tuple[Resources, ...]:
     """Those of every target and class of calls whose defaults are on record, by target."""
-    return tuple(found for path in sorted(defaults_dir().glob("*.json")) for found in _read(path.stem, op))
+    return tuple(
+        found for path in sorted(defaults_dir().glob("*.json")) for found in _read(path.stem, op)
+    )
 
 
 def _read(name: str, op: str) -> Iterator[Resources]:
@@ -60,7 +62,7 @@ def _read(name: str, op: str) -> Iterator[Resources]:
             f"{dtype}, {size} channels",
             ops[op]["chunk_size"],
             table(_HEAD, rows, (0, len(_HEAD) - 1)),
-            tuple(f"{k}: {e['exceeds']}" for k, e in kernels.items() if "exceeds" in e),
+            tuple(f"{k} ({e['exceeds']:,} B)" for k, e in kernels.items() if "exceeds" in e),
         )
 
 

@@ -14,6 +14,9 @@ from lincodegen.report.tables import scaled
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 92, 20, 34, 52
 RADIUS = 10
+DOT = 4.5
+
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +113,46 @@ def _roof(roof: Roof, frame: _Frame) -> Iterator[Markup]:
     path = " ".join(f"{frame.across(x):.1f},{frame.down(y):.1f}" for x, y in corners)
     yield Markup('<polyline points="{}" class="roof"/>').format(path)
     label = Markup('<text x="{:.1f}" y="{:.1f}" class="{}">{}</text>')
-    x, y = frame.across(start), frame.down(roof.at(start))
-    yield label.format(x + 14, y - 22, "value", f"memory: {scaled(roof.bandwidth, 'B/s')}")
-    top = frame.down(roof.flops) - 8
+    middle = math.sqrt(start * roof.ridge)
+    x, y = frame.across(middle) - 12, frame.down(roof.at(middle)) - 8
+    yield label.format(x, y, "end", f"memory: {scaled(roof.bandwidth, 'B/s')}")
+    top = frame.down(roof.flops) + 18
     yield label.format(
         WIDTH - RIGHT - 4, top, "end", f"tensor cores: {scaled(roof.flops, 'FLOP/s')}"
     )
 
 
 def _points(points: Sequence[Point], frame: _Frame) -> Iterator[Markup]:
+    """A dot where a kernel stands, its number in a circle beside it, a line between the two."""
     mark = Markup(
-        '<g><title>{}</title><circle cx="{:.1f}" cy="{:.1f}" r="{}" class="{}"/>'
-        '<text x="{:.1f}" y="{:.1f}" class="mark">{}</text></g>'
+        '<g class="{kind}"><title>{label}</title>'
+        '<line x1="{x:.1f}" y1="{y:.1f}" x2="{u:.1f}" y2="{v:.1f}" class="lead"/>'
+        '<circle cx="{x:.1f}" cy="{y:.1f}" r="{dot}"/>'
+        '<circle cx="{u:.1f}" cy="{v:.1f}" r="{radius}"/>'
+        '<text x="{u:.1f}" y="{base:.1f}" class="mark">{number}</text></g>'
     )
-    for number, point in enumerate(points, start=1):
-        x, y = frame.across(point.intensity), frame.down(point.rate)
-        yield mark.format(point.label, x, y, RADIUS, point.kind, x, y + 4, number)
+    dots = [(frame.across(p.intensity), frame.down(p.rate)) for p in points]
+    places = _places(dots)
+    for i, (point, (x, y), (u, v)) in enumerate(zip(points, dots, places, strict=True)):
+        at = {"x": x, "y": y, "u": u, "v": v, "base": v + 4, "dot": DOT, "radius": RADIUS}
+        yield mark.format(kind=point.kind, label=point.label, number=i + 1, **at)
+
+
+def _places(dots: Sequence[Place]) -> list[Place]:
+    """Where the number of each dot stands: beside it, off other dots and numbers."""
+    placed: list[Place] = []
+    for x, y in dots:
+        tried = [
+            (x + distance * math.cos(turn), y + distance * math.sin(turn))
+            for distance in (26, 44, 62, 80)
+            for turn in (0.9, 0.2, 1.6, -2.2, 2.4, -1.2)
+        ]
+        free = (p for p in tried if _is_free(p, [*dots, *placed]))
+        placed.append(next(free, tried[0]))
+    return placed
+
+
+def _is_free(place: Place, taken: Sequence[Place]) -> bool:
+    x, y = place
+    inside = LEFT + RADIUS < x < WIDTH - RIGHT - RADIUS and TOP + RADIUS < y < HEIGHT - BOTTOM
+    return inside and all(math.hypot(x - u, y - v) > 2 * RADIUS + 2 for u, v in taken)

@@ -21,9 +21,7 @@ class Table:
     text: frozenset[int]
 
 
-def table(
-    head: Iterable[str], rows: Iterable[Iterable[str]], text: Iterable[int] = (0,)
-) -> Table:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], text: Iterable[int] = (0,)) -> Table:
     """A table of any iterables."""
     return Table(tuple(head), tuple(tuple(row) for row in rows), frozenset(text))
 
