@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,13 +31,10 @@ def report(
     spec: Path,
     out: Path | None,
     verify: bool,
-    verdict: Path | None,
-    results: Path | None,
-    records: Path | None,
     sets: Mapping[str, int],
     target: str,
     as_json: bool,
-    **sizes: int | str | Mapping[str, int],
+    **given: Any,  # noqa: ANN401 - files that are shown, and the sizes of the call
 ) -> None:
     """Write one HTML page on an op, to read without a network.
 
@@ -52,6 +50,7 @@ def report(
         raise ReportError(
             f"The page needs {error.name}, which is not installed: pip install 'lincodegen[report]'"
         ) from error
+    verdict, results, records = (given.pop(name) for name in ("verdict", "results", "records"))
     if verify and verdict:
         raise click.UsageError("--verify runs what --verdict reads: name one of them.")
     name = pipeline.load(spec, sets).name
@@ -60,7 +59,7 @@ def report(
         if verify:
             found = pipeline.verify(spec, sets=sets, quick=True, on_progress=step)
         measured = Measured(found, results, records)
-        page = gather(spec, target, sizes, sets=sets, measured=measured)
+        page = gather(spec, target, given, sets=sets, measured=measured)
         path = out or Path(f"{name}.html")
         path.write_text(render(page, f"{datetime.now(UTC):%Y-%m-%d}"), encoding="utf-8")
     if as_json:

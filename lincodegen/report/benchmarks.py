@@ -10,14 +10,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from lincodegen.report.charts import Bar, Words, bar_chart
 from lincodegen.report.tables import Table, milliseconds, table
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 OURS = "lincodegen"
+RATIO = "ratio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,11 @@ def _benchmark(name: str, key: str, data: Mapping[str, Any]) -> Benchmark:
 
 def _bars(times: Mapping[str, Mapping[str, Any]]) -> Iterator[Bar]:
     for phase, found in times.items():
-        measured = {who: t["median_s"] for who, t in found.items() if isinstance(t, Mapping)}
-        for who, seconds in measured.items():
+        for who, timed in found.items():
+            # beside the implementations stands the ratio of their times
+            if who == RATIO:
+                continue
+            seconds = float(timed["median_s"])
             label = f"{phase.replace('_', ' + ')}, {who}"
             shown = f"{milliseconds(seconds)} ms"
             yield Bar(label, seconds, shown, "ours" if who == OURS else "peer")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from lincodegen.cost.model import DirectionCost, KernelLaunch, LaunchCost, OpCost
 from lincodegen.cost.predict import ISSUE, MATRIX, MEMORY, SERIAL
@@ -22,6 +21,9 @@ from lincodegen.report.tables import (
     table,
 )
 from lincodegen.targets import Target
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 KINDS = {MEMORY: "memory", MATRIX: "matrix", ISSUE: "issue", SERIAL: "serial"}
 """The class of a bar's colour, by what limits a kernel."""

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from latex2mathml.converter import convert_to_element
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 _RULES = ("heading", "fence", "table", "list", "backticks", "escape")
 _FACTORS = frozenset({"mi", "msub"})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from lincodegen import pipeline
 from lincodegen.report.benchmarks import Benchmarks, benchmark_results
@@ -25,6 +25,9 @@ from lincodegen.spec.step import REALS, Recurrence, Tensor
 from lincodegen.targets import list_targets
 from lincodegen.verify.verdict import Verdict
 from lincodegen.version import VERSION
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TEMPLATE = "report.html.jinja"
 
@@ -110,6 +113,7 @@ def render(page: Page, date: str) -> str:
     return _environment().get_template(TEMPLATE).render(page=page, date=date)
 
 
+@cache
 def _environment() -> Environment:
     """Everything is escaped that is not markup already; undefined names are errors."""
     return Environment(
@@ -144,7 +148,7 @@ def _arguments(recurrence: Recurrence) -> Table:
 
 
 def _argument(tensor: Tensor, extent: str) -> tuple[str, ...]:
-    values = [format_interval(tensor.domain)] if tensor.domain != REALS else []
+    values: list[str] = [format_interval(tensor.domain)] if tensor.domain != REALS else []
     values += [f"norm in {format_interval(tensor.norm)}"] if tensor.norm is not None else []
     shape = f"{shown(tensor.shape)} {extent}" if tensor.shape else f"number {extent}"
     default = MISSING if tensor.default is None else format_node(tensor.default, ())

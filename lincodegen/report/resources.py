@@ -40,9 +40,8 @@ class Resources:
 
 def resource_tables(op: str) -> tuple[Resources, ...]:
     """Those of every target and class of calls whose defaults are on record, by target."""
-    return tuple(
-        found for path in sorted(defaults_dir().glob("*.json")) for found in _read(path.stem, op)
-    )
+    names = sorted(path.stem for path in defaults_dir().glob("*.json"))
+    return tuple(found for name in names for found in _read(name, op))
 
 
 def _read(name: str, op: str) -> Iterator[Resources]:

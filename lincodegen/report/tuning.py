@@ -13,9 +13,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.logging import WARNING, get_verbosity, set_verbosity
@@ -25,7 +24,12 @@ from optuna.trial import FrozenTrial, create_trial
 from lincodegen.report.charts import Bar, Words, bar_chart, dot_chart
 from lincodegen.report.tables import Table, milliseconds, table
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 PASSED = "passed"
+BEST = 0.25
+"""The part of the timed configurations that counts as fast."""
 LEAST_TRIALS = 8
 """Timed configurations from which on the importance of a parameter says anything."""
 
@@ -63,7 +67,7 @@ def tuning_history(folder: Path | None, op: str) -> tuple[Tuning, ...]:
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in _trials(folder, op) if folder else ():
         groups.setdefault((trial.device, trial.bucket), []).append(trial)
-    timed = [g for _, g in sorted(groups.items()) if any(t.seconds for t in g)]
+    timed = [g for _, g in sorted(groups.items()) if any(t.seconds is not None for t in g)]
     return tuple(_tuning(f"tune{i}", trials) for i, trials in enumerate(timed))
 
 
@@ -84,8 +88,7 @@ def _trial(record: Mapping[str, Any]) -> Trial:
     times, place = record["times"], record["provenance"]
     choices = dict(_choices(record["config"]))
     verdict = str(record["gate"]["verdict"])
-    usable = times is not None and verdict == PASSED
-    seconds = float(times["median"]) if usable else None
+    seconds = float(times["median"]) if times is not None and verdict == PASSED else None
     device, bucket = str(place["device"]), str(record["bucket"])
     return Trial(device, bucket, float(place["time"]), verdict, seconds, choices)
 
@@ -134,17 +137,22 @@ def _importance(key: str, timed: Sequence[tuple[Trial, float]]) -> Markup | None
 
 
 def importances(timed: Sequence[tuple[Trial, float]]) -> Mapping[str, float]:
-    """How much each parameter that varied decides whether a time is among the best, in parts of 1.
+    """How much each parameter that varied decides whether a time is among the fastest.
 
-    PED-ANOVA over the timed configurations; empty where there are fewer than `LEAST_TRIALS`.
+    Shares of 1, by PED-ANOVA over the timed configurations; empty where they are fewer than
+    `LEAST_TRIALS`.
     """
+    if len(timed) < LEAST_TRIALS:
+        return {}
     names = [n for n in timed[0][0].choices if len({t.choices.get(n) for t, _ in timed}) > 1]
-    if len(timed) < LEAST_TRIALS or not names:
+    if not names:
         return {}
     spaces = {n: _space(t.choices.get(n) for t, _ in timed) for n in names}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
     study = _quiet_study()
     study.add_trials([_frozen(t, seconds, spaces) for t, seconds in timed])
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
+    found = get_param_importances(study, evaluator=evaluator)
     return {n: share for n, share in found.items() if share > 0}
 
 
