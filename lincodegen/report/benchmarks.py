@@ -1,7 +1,7 @@
 """Measured times as bars, from the files that the benchmarks wrote.
 
-A file is of an op if its name begins ``OP_vs_``. Read are its ``times``, by phase and
-implementation, its ``errors`` and where it was measured.
+A file is of an op if it names it as its ``op``, or its name begins ``OP_vs_``. Read are its
+``times``, by phase and implementation, its ``errors`` and where it was measured.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OURS = "lincodegen"
 RATIO = "ratio"
+ORACLE_TOKENS = "oracle_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Benchmark:
 
     file: str
     call: str
+    error_tokens: int
     where: str
     chart: Markup
     errors: Table
@@ -45,10 +47,16 @@ def benchmark_results(folder: Path, op: str) -> Benchmarks:
     """Every result of an op below a folder, by path; none where there is no such folder."""
     results: list[Benchmark] = []
     unread: list[str] = []
-    for path in sorted(folder.rglob(f"{op}_vs_*.json")):
+    for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix()
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            data = None
+        named = data.get("op") if isinstance(data, Mapping) else None
+        if named != op and not path.name.startswith(f"{op}_vs_"):
+            continue
+        try:
             results.append(_benchmark(name, f"bench{len(results)}", data))
         except (ValueError, KeyError, TypeError, AttributeError):
             unread.append(name)
@@ -59,13 +67,15 @@ def _benchmark(name: str, key: str, data: Mapping[str, Any]) -> Benchmark:
     bars = list(_bars(data["times"]))
     listed = "; ".join(f"{bar.label} {bar.shown}" for bar in bars)
     words = Words(key, f"Measured times of {name}", f"{listed}.")
-    sizes = ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in data["shape"].items())
+    shape: Mapping[str, int] = {k: v for k, v in data["shape"].items() if k != ORACLE_TOKENS}
+    sizes = ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in shape.items())
     errors: Mapping[str, Mapping[str, float]] = data["errors"]
     tensors = list(dict.fromkeys(t for found in errors.values() for t in found))
     rows = [(who, *(f"{found[t]:.1e}" for t in tensors)) for who, found in errors.items()]
     return Benchmark(
         name,
         f"{data['dtype']}; {sizes}",
+        data["shape"].get(ORACLE_TOKENS, shape["tokens"]),
         _where(data["provenance"]),
         bar_chart(words, bars),
         table(("implementation", *tensors), rows),

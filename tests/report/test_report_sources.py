@@ -82,6 +82,17 @@ def test_the_committed_results_are_read():
     assert benchmark_results(results_dir(), "gated_delta").results == ()
 
 
+def test_a_result_may_name_its_op(tmp_path):
+    (found,) = benchmark_results(results_dir(), "gated_delta_rule").results
+    data = json.loads((results_dir() / found.file).read_text()) | {"op": OP}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "decode.json").write_text(json.dumps(data))
+    (tmp_path / "other.json").write_text("no JSON")
+    read_in = benchmark_results(tmp_path, OP)
+    assert [result.file for result in read_in.results] == ["sub/decode.json"]
+    assert read_in.unread == ()
+
+
 def test_results_of_another_form_are_named(tmp_path):
     (tmp_path / f"{OP}_vs_peer.json").write_text('{"times": 3}')
     found = section(Measured(results=tmp_path), "benchmarks")
