@@ -23,7 +23,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--verify", is_flag=True, help="Verify the op on few cases, and show the verdict.")
 @click.option("--verdict", type=_FILE, help="Show what `lincodegen verify --json` printed.")
 @click.option("--results", type=_FOLDER, help="Results of benchmarks; else the checkout's.")
-@click.option("--records", type=_FOLDER, help="Records of tuning, files *.jsonl.")
+@click.option("--records", type=_FOLDER, help="A folder of records of tuning.")
 @sets_option
 @cost_options
 @json_option
@@ -34,7 +34,7 @@ def report(
     sets: Mapping[str, int],
     target: str,
     as_json: bool,
-    **given: Any,  # noqa: ANN401 - files that are shown, and the sizes of the call
+    **given: Any,
 ) -> None:
     """Write one HTML page on an op, to read without a network.
 

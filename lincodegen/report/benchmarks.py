@@ -50,10 +50,10 @@ def benchmark_results(folder: Path, op: str) -> Benchmarks:
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix()
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             data = None
-        named = data.get("op") if isinstance(data, Mapping) else None
+        named = data.get("op") if isinstance(data, dict) else None
         if named != op and not path.name.startswith(f"{op}_vs_"):
             continue
         try:

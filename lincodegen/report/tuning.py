@@ -1,19 +1,11 @@
-"""The history of tuning: what was tried on a device, how fast it was, and what mattered.
-
-Records are lines of JSON in files ``*.jsonl``; of each the page uses
-
-    {"record": {"op": ..., "bucket": ..., "config": {"chunk_size": ..., "kernels": {...}},
-                "gate": {"verdict": ...}, "times": null or {"median": seconds},
-                "provenance": {"device": ..., "time": seconds since 1970}}}
-"""
+"""The history of tuning: what was tried on a device, how fast it was, and what mattered."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -21,13 +13,15 @@ from optuna.logging import WARNING, get_verbosity, set_verbosity
 from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, create_trial
 
+from lincodegen.config import OpConfig
 from lincodegen.report.charts import Bar, Words, bar_chart, dot_chart
 from lincodegen.report.tables import Table, milliseconds, table
+from lincodegen.tune.journal import read_records
+from lincodegen.tune.records import Record
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-PASSED = "passed"
 BEST = 0.25
 """The part of the timed configurations that counts as fast."""
 LEAST_TRIALS = 8
@@ -38,14 +32,11 @@ Choices = Mapping[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One configuration that was tried; ``seconds`` None: it was not timed."""
+    """A configuration that passed the gate, by parameter, and its median time of ``runs`` runs."""
 
-    device: str
-    bucket: str
-    time: float
-    verdict: str
-    seconds: float | None
     choices: Choices
+    seconds: float
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,7 @@ class Tuning:
 
     device: str
     bucket: str
-    trials: int
+    tried: int
     refused: int
     best: str
     history: Markup
@@ -63,62 +54,59 @@ class Tuning:
 
 
 def tuning_history(folder: Path | None, op: str) -> tuple[Tuning, ...]:
-    """What a folder has of an op, by device and class of calls; none without a folder."""
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in _trials(folder, op) if folder else ():
-        groups.setdefault((trial.device, trial.bucket), []).append(trial)
-    timed = [g for _, g in sorted(groups.items()) if any(t.seconds is not None for t in g)]
-    return tuple(_tuning(f"tune{i}", trials) for i, trials in enumerate(timed))
+    """What a folder of records has of an op, by device and class of calls.
+
+    Records of an earlier text of the op are left out, and classes of which nothing was timed.
+    """
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in read_records(folder).records if folder else ():
+        if record.op == op:
+            key = record.provenance.device, str(record.bucket)
+            groups.setdefault(key, []).append(record)
+    latest = [_of_last_text(records) for _, records in sorted(groups.items())]
+    timed = [records for records in latest if any(r.usable for r in records)]
+    return tuple(_tuning(f"tune{i}", records) for i, records in enumerate(timed))
 
 
-def _trials(folder: Path, op: str) -> Iterator[Trial]:
-    for path in sorted(folder.rglob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)["record"]
-                trial = _trial(record)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                # a writer that was killed leaves half a line
-                continue
-            if record["op"] == op:
-                yield trial
-
-
-def _trial(record: Mapping[str, Any]) -> Trial:
-    times, place = record["times"], record["provenance"]
-    choices = dict(_choices(record["config"]))
-    verdict = str(record["gate"]["verdict"])
-    seconds = float(times["median"]) if times is not None and verdict == PASSED else None
-    device, bucket = str(place["device"]), str(record["bucket"])
-    return Trial(device, bucket, float(place["time"]), verdict, seconds, choices)
-
-
-def _choices(config: Mapping[str, Any]) -> Iterator[tuple[str, str | int]]:
-    yield "chunk_size", config["chunk_size"]
-    if config.get("schedule") is not None:
-        yield "schedule", config["schedule"]
-    for label, kernel in config["kernels"].items():
-        for name, value in kernel.items():
-            yield f"{label} {name}", value
+def _of_last_text(records: Sequence[Record]) -> list[Record]:
+    code = records[-1].provenance.code
+    return [record for record in records if record.provenance.code == code]
 
 
 # -- one class of calls -----------------------------------------------------------------------
 
 
-def _tuning(key: str, trials: list[Trial]) -> Tuning:
-    trials = sorted(trials, key=lambda t: t.time)
-    timed = [(t, t.seconds) for t in trials if t.seconds is not None]
-    best, seconds = min(timed, key=lambda pair: pair[1])
+def _tuning(key: str, records: Sequence[Record]) -> Tuning:
+    """Of several records of a configuration the last counts; the best are those of most runs."""
+    last = {record.config: record for record in records}
+    timed = [trial for record in last.values() for trial in _trial(record)]
+    most = max(trial.runs for trial in timed)
+    best = min((t for t in timed if t.runs == most), key=lambda t: t.seconds)
     return Tuning(
-        best.device,
-        best.bucket,
-        len(trials),
-        sum(t.verdict != PASSED for t in trials),
-        milliseconds(seconds),
-        _history(key, [s for _, s in timed]),
+        records[0].provenance.device,
+        str(records[0].bucket),
+        len(last),
+        sum(not record.gate.passed for record in last.values()),
+        milliseconds(best.seconds),
+        _history(key, [trial.seconds for trial in timed]),
         _importance(f"{key}-importance", timed),
-        table(("parameter", "best"), [(k, str(v)) for k, v in best.choices.items()], (0,)),
+        table(("parameter", "best"), [(k, str(v)) for k, v in best.choices.items()]),
     )
+
+
+def _trial(record: Record) -> Iterator[Trial]:
+    if record.gate.passed and record.times is not None:
+        yield Trial(dict(_choices(record.config)), record.times.median, record.times.runs)
+
+
+def _choices(config: OpConfig) -> Iterator[tuple[str, str | int]]:
+    yield "chunk_size", config.chunk_size
+    if config.schedule is not None:
+        yield "schedule", config.schedule
+    for label, kernel in config.kernels:
+        for name, value in asdict(kernel).items():
+            if name != "chunk_size":
+                yield f"{label} {name}", value
 
 
 def _history(key: str, seconds: Sequence[float]) -> Markup:
@@ -127,7 +115,7 @@ def _history(key: str, seconds: Sequence[float]) -> Markup:
     return dot_chart(words, [s * 1e3 for s in seconds], "ms")
 
 
-def _importance(key: str, timed: Sequence[tuple[Trial, float]]) -> Markup | None:
+def _importance(key: str, timed: Sequence[Trial]) -> Markup | None:
     shares = importances(timed)
     if not shares:
         return None
@@ -136,7 +124,7 @@ def _importance(key: str, timed: Sequence[tuple[Trial, float]]) -> Markup | None
     return bar_chart(Words(key, "Importance of every parameter", f"{listed}."), bars)
 
 
-def importances(timed: Sequence[tuple[Trial, float]]) -> Mapping[str, float]:
+def importances(timed: Sequence[Trial]) -> Mapping[str, float]:
     """How much each parameter that varied decides whether a time is among the fastest.
 
     Shares of 1, by PED-ANOVA over the timed configurations; empty where they are fewer than
@@ -144,13 +132,12 @@ def importances(timed: Sequence[tuple[Trial, float]]) -> Mapping[str, float]:
     """
     if len(timed) < LEAST_TRIALS:
         return {}
-    names = [n for n in timed[0][0].choices if len({t.choices.get(n) for t, _ in timed}) > 1]
+    names = [n for n in timed[0].choices if len({t.choices.get(n) for t in timed}) > 1]
     if not names:
         return {}
-    spaces = {n: _space(t.choices.get(n) for t, _ in timed) for n in names}
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
+    spaces = {n: _space(t.choices.get(n) for t in timed) for n in names}
     study = _quiet_study()
-    study.add_trials([_frozen(t, seconds, spaces) for t, seconds in timed])
+    study.add_trials([_frozen(t, spaces) for t in timed])
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
     found = get_param_importances(study, evaluator=evaluator)
     return {n: share for n, share in found.items() if share > 0}
@@ -170,8 +157,6 @@ def _space(values: Iterable[str | int | None]) -> CategoricalDistribution:
     return CategoricalDistribution(sorted(dict.fromkeys(values), key=str))
 
 
-def _frozen(
-    trial: Trial, seconds: float, spaces: Mapping[str, CategoricalDistribution]
-) -> FrozenTrial:
+def _frozen(trial: Trial, spaces: Mapping[str, CategoricalDistribution]) -> FrozenTrial:
     params = {name: trial.choices.get(name) for name in spaces}
-    return create_trial(params=params, distributions=dict(spaces), value=seconds)
+    return create_trial(params=params, distributions=dict(spaces), value=trial.seconds)

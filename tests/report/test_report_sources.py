@@ -5,12 +5,15 @@ import json
 import pytest
 from pages import read
 
+from lincodegen.config import Bucket, Config, OpConfig
 from lincodegen.errors import ReportError
 from lincodegen.report.benchmarks import benchmark_results
 from lincodegen.report.page import Measured, gather, render
 from lincodegen.report.tuning import importances, tuning_history
 from lincodegen.report.verification import read_verdict
 from lincodegen.resources import results_dir, specs_dir
+from lincodegen.tune.journal import encode
+from lincodegen.tune.records import Gate, Provenance, Record, Resources, Times
 from lincodegen.verify.verdict import Row, Verdict
 
 OP = "delta_rule"
@@ -102,35 +105,38 @@ def test_results_of_another_form_are_named(tmp_path):
 # -- tuning -----------------------------------------------------------------------------------
 
 
-def record(index, chunk_size, num_warps, seconds, verdict="passed", op=OP):
-    tiles = {"tile_k": 64, "tile_v": 64, "num_warps": num_warps, "num_stages": 1}
-    times = {"p20": seconds, "median": seconds, "p80": seconds, "runs": 3}
-    found = {
-        "op": op,
-        "bucket": "bf16 K=64 V=64 heads=8 tokens=2048",
-        "config": {"chunk_size": chunk_size, "kernels": {"scan_fwd": tiles}, "schedule": None},
-        "gate": {"verdict": verdict},
-        "times": times if verdict == "passed" else None,
-        "provenance": {"device": "Device <1>", "time": float(index)},
-    }
-    return json.dumps({"crc": "0", "record": found})
+def record(index, chunk_size, num_warps, seconds, *, verdict="passed", **changes):
+    passed = verdict == "passed"
+    where = {"device": "Device <1>", "code": "new", "time": float(index)} | changes
+    unknown = dict.fromkeys(("target", "driver", "torch", "triton", "spec", "host"), "-")
+    return Record(
+        where.pop("op", OP),
+        Bucket("bf16", (("K", 64), ("V", 64)), 8, 2048),
+        OpConfig(chunk_size, (("scan_fwd", Config(chunk_size, 64, 64, num_warps, 1)),)),
+        Gate(verdict, "", 3, ""),
+        Times(seconds, seconds, seconds, where.pop("runs", 3)) if passed else None,
+        Resources(0, 0, 0),
+        Provenance(**unknown, seed=0, **where),
+    )
 
 
-def records(folder, lines):
-    (folder / "one.jsonl").write_text("\n".join(lines))
+def write(folder, records, tail=b""):
+    (folder / "one.jsonl").write_bytes(b"".join(map(encode, records)) + tail)
 
 
 def test_the_history_has_the_best_time_and_what_mattered(tmp_path):
     tried = [(size, warps) for size in (16, 32, 64, 128) for warps in (2, 4, 8)]
-    lines = [record(i, s, w, 1e-3 * (1 + s / 16 + w / 1000)) for i, (s, w) in enumerate(tried)]
-    torn = record(99, 16, 4, 1e-9)[:60]
-    records(
-        tmp_path, [*lines, record(50, 64, 4, 1.0, "wrong"), record(51, 16, 4, 0, op="kda"), torn]
-    )
-    (found,) = tuning_history(tmp_path, OP)
-    assert (found.device, found.trials, found.refused) == ("Device <1>", 13, 1)
-    assert found.best == f"{1e3 * 1e-3 * (2 + 2 / 1000):.3f}"
-    assert ("chunk_size", "16") in found.choices.rows
+    found = [record(i, s, w, 1e-3 * (1 + s / 16 + w / 1000)) for i, (s, w) in enumerate(tried)]
+    left_out = [
+        record(-1, 16, 1, 1e-6, code="old"),
+        record(50, 64, 1, 1.0, verdict="wrong"),
+        record(51, 16, 4, 1e-6, op="kda"),
+    ]
+    write(tmp_path, [*found, *left_out], tail=encode(found[0])[:60])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert (tuning.device, tuning.tried, tuning.refused) == ("Device <1>", 13, 1)
+    assert tuning.best == "2.002"
+    assert ("chunk_size", "16") in tuning.choices.rows
     shown = section(Measured(records=tmp_path), "tuning")
     assert "Device <1>" in shown.text
     assert "13 configurations were tried, 1 of them refused" in shown.text
@@ -139,14 +145,20 @@ def test_the_history_has_the_best_time_and_what_mattered(tmp_path):
     assert labels[0] == "chunk_size"
 
 
+def test_a_lucky_first_time_is_not_the_best(tmp_path):
+    write(tmp_path, [record(0, 16, 4, 1e-4), record(1, 32, 4, 2e-3, runs=20)])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert tuning.best == "2.000"
+
+
 def test_few_trials_name_no_importance(tmp_path):
-    records(tmp_path, [record(0, 16, 4, 1e-3), record(1, 32, 4, 2e-3)])
-    (found,) = tuning_history(tmp_path, OP)
-    assert found.importance is None
+    write(tmp_path, [record(0, 16, 4, 1e-3), record(1, 32, 4, 2e-3)])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert tuning.importance is None
     assert importances([]) == {}
 
 
 def test_records_without_times_make_no_history(tmp_path):
-    records(tmp_path, [record(0, 16, 4, 1.0, "died")])
+    write(tmp_path, [record(0, 16, 4, 1.0, verdict="died")])
     assert tuning_history(tmp_path, OP) == ()
     assert "No record of tuning" in section(Measured(records=tmp_path), "tuning").text
