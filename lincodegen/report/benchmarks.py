@@ -43,8 +43,10 @@ class Benchmarks:
     unread: tuple[str, ...]
 
 
-def benchmark_results(folder: Path, op: str) -> Benchmarks:
-    """Every result of an op below a folder, by path; none where there is no such folder."""
+def benchmark_results(folder: Path | None, op: str) -> Benchmarks:
+    """Every result of an op below a folder, by path; none without one."""
+    if folder is None:
+        return Benchmarks((), ())
     results: list[Benchmark] = []
     unread: list[str] = []
     for path in sorted(folder.rglob("*.json")):

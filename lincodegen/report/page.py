@@ -18,7 +18,7 @@ from lincodegen.report.resources import Resources, resource_tables
 from lincodegen.report.tables import MISSING, Table, table
 from lincodegen.report.tuning import Tuning, tuning_history
 from lincodegen.report.verification import Verification, verification_view
-from lincodegen.resources import results_dir, templates_dir
+from lincodegen.resources import generated_dir, results_dir, templates_dir
 from lincodegen.spec.printing import format_interval, format_node
 from lincodegen.spec.shapes import shown
 from lincodegen.spec.step import REALS, Recurrence, Tensor
@@ -57,7 +57,7 @@ class Measured:
 
     Attributes:
         verdict: the op's, if it was verified.
-        results: the folder of benchmark results; that of the checkout if None.
+        results: the folder of benchmark results; that of the checkout for a shipped op if None.
         records: the folder of tuning records, if there is one.
     """
 
@@ -91,6 +91,9 @@ def gather(
         SpecError: the spec is wrong, or has no dimension of a name in ``sizes["dims"]``.
     """
     recurrence = pipeline.load(path, sets)
+    # records are of the shipped op: another spec may bear its name
+    shipped = pipeline.op_folder(path, sets).parent == generated_dir()
+    results = measured.results or (results_dir() if shipped else None)
     return Page(
         recurrence,
         path.name,
@@ -101,9 +104,9 @@ def gather(
         sections(pipeline.derivation(path, sets)),
         pipeline.show(path, "schedule", sets),
         _costs(path, target, sizes, sets),
-        resource_tables(recurrence.name),
+        resource_tables(recurrence.name) if shipped else (),
         tuning_history(measured.records, recurrence.name),
-        benchmark_results(measured.results or results_dir(), recurrence.name),
+        benchmark_results(results, recurrence.name),
         None if measured.verdict is None else verification_view(measured.verdict),
     )
 

@@ -67,6 +67,16 @@ def test_a_page_without_a_chunked_form_names_the_reason(spec):
     assert not tree.all("script", "img")
 
 
+def test_records_of_a_shipped_op_are_not_those_of_its_namesake(spec, page, tmp_path):
+    text = spec("0.5 * S + outer(k, v)").read_text()
+    path = tmp_path / "gated_delta_rule.yaml"
+    path.write_text(text.replace("name: hostile", "name: gated_delta_rule"))
+    tree = read(render(gather(path, "sm_90", {}), "2026-01-02"))
+    for missing in ("No compile of this op is on record", "No benchmark of this op is on record"):
+        assert missing in tree.text
+        assert missing not in read(page("gated_delta_rule")).text
+
+
 def test_markdown_has_neither_links_nor_html():
     text = "## One\n\n[a](http://x) <b>b</b> ![c](http://y) <http://z> `<i>` $x_{1} < y$\n"
     found = sections(text)["One"]
