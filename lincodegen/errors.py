@@ -50,6 +50,10 @@ class TuningError(LincodegenError):
     """No legal configuration for a device."""
 
 
+class ReportError(LincodegenError):
+    """What a report is asked to show cannot be read, or a package that it needs is missing."""
+
+
 class InternalError(LincodegenError):
     """This is a bug in lincodegen."""
 

@@ -207,15 +207,25 @@ def verify(
 
 def load_op(path: Path, sets: Sets | None = None) -> Any:  # noqa: ANN401 - a module made elsewhere
     """The op of a spec: the shipped one if it is up to date, else one built into the cache."""
+    return load_package(op_folder(path, sets))
+
+
+def derivation(path: Path, sets: Sets | None = None) -> str:
+    """The written derivation of a spec, in Markdown, as it lies beside its op."""
+    return (op_folder(path, sets) / "derivation.md").read_text(encoding="utf-8")
+
+
+def op_folder(path: Path, sets: Sets | None = None) -> Path:
+    """The package of a spec: the shipped one if it is up to date, else one built into the cache."""
     recurrence = load(path, sets)
     digest = package_digest(recurrence)
     shipped = generated_dir() / recurrence.name
     if package_digest_in(shipped) == digest:
-        return load_package(shipped)
+        return shipped
     cached = cache_dir() / digest
     if package_digest_in(cached / recurrence.name) != digest:
         write_package(compile_spec(path, sets).package(), cached)
-    return load_package(cached / recurrence.name)
+    return cached / recurrence.name
 
 
 def _default_out() -> Path:

@@ -52,3 +52,8 @@ def config_dir() -> Path:
         return Path.home() / "Library" / "Application Support" / "lincodegen"
     base = os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "lincodegen"
+
+
+def results_dir() -> Path:
+    """The committed results of benchmarks: in a checkout alone."""
+    return _PACKAGE.parent / "benchmarks" / "results"

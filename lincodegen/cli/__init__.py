@@ -12,6 +12,7 @@ from lincodegen.cli.build import build
 from lincodegen.cli.catalogue import list_specs
 from lincodegen.cli.console import Commands
 from lincodegen.cli.machine import doctor
+from lincodegen.cli.report import report
 from lincodegen.cli.scaffold import new
 from lincodegen.cli.stages import check, show, verify
 from lincodegen.version import VERSION
@@ -27,5 +28,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (new, list_specs, check, show, build, verify, doctor):
+for command in (new, list_specs, check, show, build, verify, report, doctor):
     main.add_command(command)

@@ -126,10 +126,10 @@ def emit_recurrent(recurrence: Recurrence, reason: str, derivation: str) -> Pack
 
 
 def package_digest(recurrence: Recurrence) -> str:
-    """Eight digits that change with the recurrence, the templates and the version."""
+    """Eight digits that change with the recurrence, the templates of code and the version."""
     digest = hashlib.sha256(VERSION.encode())
     digest.update(json.dumps(to_json(_local(recurrence)), sort_keys=True).encode())
-    for path in sorted(templates_dir().rglob("*.jinja")):
+    for path in sorted(templates_dir().rglob("*.py.jinja")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 

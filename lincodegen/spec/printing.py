@@ -38,15 +38,16 @@ def format_step(recurrence: Recurrence) -> str:
 def _declaration(kind: str, tensor: Tensor) -> str:
     text = f"{kind:10} {tensor.name} {shown(tensor.shape)}"
     if tensor.domain.low > float("-inf") or tensor.domain.high < float("inf"):
-        text += f" in {_interval(tensor.domain)}"
+        text += f" in {format_interval(tensor.domain)}"
     if tensor.norm is not None:
-        text += f", norm in {_interval(tensor.norm)}"
+        text += f", norm in {format_interval(tensor.norm)}"
     if tensor.default is not None:
         text += f", default {format_node(tensor.default, ())}"
     return text
 
 
-def _interval(interval: Interval) -> str:
+def format_interval(interval: Interval) -> str:
+    """An interval as specs write it, ``(`` and ``)`` where an end is left out."""
     left = "[" if interval.includes_low else "("
     right = "]" if interval.includes_high else ")"
     return f"{left}{interval.low:g}, {interval.high:g}{right}"

@@ -145,6 +145,15 @@ def test_an_op_is_built_from_the_wheel_alone(installed, tmp_path):
     assert (tmp_path / "ops" / "my_rule" / "__init__.py").is_file()
 
 
+def test_a_page_is_made_from_the_wheel_alone(installed, tmp_path):
+    page = tmp_path / "page.html"
+    result = python(installed, "-m", "lincodegen", "report", "linear_attention", "--out", str(page))
+    assert result.returncode == 0, result.stdout + result.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "No benchmark of this op is on record" in text
+
+
 def test_an_installed_wheel_has_its_ops_templates_and_specs(environment, tmp_path):
     listed = json.loads(outside(environment, tmp_path, "lincodegen", "list", "--json"))
     assert str(environment) in json.dumps(listed)

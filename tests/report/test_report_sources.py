@@ -1,0 +1,164 @@
+"""What a page reads beside the spec: verdicts, results of benchmarks, records of tuning."""
+
+import json
+
+import pytest
+from pages import read
+
+from lincodegen.config import Bucket, Config, OpConfig
+from lincodegen.errors import ReportError
+from lincodegen.report.benchmarks import benchmark_results
+from lincodegen.report.page import Measured, gather, render
+from lincodegen.report.tuning import importances, tuning_history
+from lincodegen.report.verification import read_verdict
+from lincodegen.resources import results_dir, specs_dir
+from lincodegen.tune.journal import encode
+from lincodegen.tune.records import Gate, Provenance, Record, Resources, Times
+from lincodegen.verify.verdict import Row, Verdict
+
+OP = "delta_rule"
+
+
+def section(measured, name):
+    page = gather(specs_dir() / f"{OP}.yaml", "sm_90", {}, measured=measured)
+    tree = read(render(page, "2026-01-02"))
+    (found,) = [e for e in tree.all("section") if e.attributes["id"] == name]
+    return found
+
+
+# -- a verdict --------------------------------------------------------------------------------
+
+ROWS = (
+    Row("typical, T=65", "o", "relative", 1e-7, 2e-7, True),
+    Row("typical, T=65", "grad q", "relative", 3e-7, 2e-7, False),
+    Row("gate -inf", "call", "ran", float("nan"), 0.0, False, note="raised <ValueError>"),
+)
+
+
+def test_a_verdict_survives_its_file(tmp_path):
+    verdict = Verdict(OP, "float32", ROWS[:2], 4)
+    file = tmp_path / "verdict.json"
+    file.write_text(json.dumps(verdict.to_json()))
+    assert read_verdict(file, OP) == verdict
+
+
+def test_a_failed_verdict_is_shown_as_such():
+    found = section(Measured(Verdict(OP, "float32", ROWS, 4)), "verification")
+    assert "FAILED. 3 comparisons in 2 cases, 2 failed" in found.text
+    rows = {
+        r.all("th")[0].text: [c.text for c in r.all("td")] for r in found.all("table")[-1].all("tr")
+    }
+    assert rows["typical, T=65"] == ["2", "grad q", "3.0e-07", "2.0e-07", "150%", "FAILED"]
+    assert rows["gate -inf"][-1] == "FAILED: raised <ValueError>"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no JSON", "holds no verdict"),
+        ("[1]", "holds no verdict"),
+        (
+            '{"recurrence": "kda", "dtype": "float32", "skipped": 0, "rows": [7]}',
+            "holds no verdict",
+        ),
+        (json.dumps(Verdict("kda", "float32", ROWS[:1]).to_json()), "the verdict of kda"),
+    ],
+)
+def test_a_file_without_the_op_s_verdict_is_refused(tmp_path, text, message):
+    file = tmp_path / "verdict.json"
+    file.write_text(text)
+    with pytest.raises(ReportError, match=message):
+        read_verdict(file, OP)
+
+
+# -- benchmarks -------------------------------------------------------------------------------
+
+
+def test_the_committed_results_are_read():
+    (found,) = benchmark_results(results_dir(), "gated_delta_rule").results
+    data = json.loads((results_dir() / found.file).read_text())
+    seconds = data["times"]["forward"]["lincodegen"]["median_s"]
+    assert f"forward, lincodegen {seconds * 1e3:,.3f} ms" in found.chart
+    assert data["provenance"]["cpu"] in found.where
+    assert [row[0] for row in found.errors.rows] == ["lincodegen", "transformers"]
+    # its name begins like that of the op above
+    assert benchmark_results(results_dir(), "gated_delta").results == ()
+
+
+def test_a_result_may_name_its_op(tmp_path):
+    (found,) = benchmark_results(results_dir(), "gated_delta_rule").results
+    data = json.loads((results_dir() / found.file).read_text()) | {"op": OP}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "decode.json").write_text(json.dumps(data))
+    (tmp_path / "other.json").write_text("no JSON")
+    read_in = benchmark_results(tmp_path, OP)
+    assert [result.file for result in read_in.results] == ["sub/decode.json"]
+    assert read_in.unread == ()
+
+
+def test_results_of_another_form_are_named(tmp_path):
+    (tmp_path / f"{OP}_vs_peer.json").write_text('{"times": 3}')
+    found = section(Measured(results=tmp_path), "benchmarks")
+    assert f"Not in a form that can be shown: {OP}_vs_peer.json" in found.text
+
+
+# -- tuning -----------------------------------------------------------------------------------
+
+
+def record(index, chunk_size, num_warps, seconds, *, verdict="passed", **changes):
+    passed = verdict == "passed"
+    where = {"device": "Device <1>", "code": "new", "time": float(index)} | changes
+    unknown = dict.fromkeys(("target", "driver", "torch", "triton", "spec", "host"), "-")
+    return Record(
+        where.pop("op", OP),
+        Bucket("bf16", (("K", 64), ("V", 64)), 8, 2048),
+        OpConfig(chunk_size, (("scan_fwd", Config(chunk_size, 64, 64, num_warps, 1)),)),
+        Gate(verdict, "", 3, ""),
+        Times(seconds, seconds, seconds, where.pop("runs", 3)) if passed else None,
+        Resources(0, 0, 0),
+        Provenance(**unknown, seed=0, **where),
+    )
+
+
+def write(folder, records, tail=b""):
+    (folder / "one.jsonl").write_bytes(b"".join(map(encode, records)) + tail)
+
+
+def test_the_history_has_the_best_time_and_what_mattered(tmp_path):
+    tried = [(size, warps) for size in (16, 32, 64, 128) for warps in (2, 4, 8)]
+    found = [record(i, s, w, 1e-3 * (1 + s / 16 + w / 1000)) for i, (s, w) in enumerate(tried)]
+    left_out = [
+        record(-1, 16, 1, 1e-6, code="old"),
+        record(50, 64, 1, 1.0, verdict="wrong"),
+        record(51, 16, 4, 1e-6, op="kda"),
+    ]
+    write(tmp_path, [*found, *left_out], tail=encode(found[0])[:60])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert (tuning.device, tuning.tried, tuning.refused) == ("Device <1>", 13, 1)
+    assert tuning.best == "2.002"
+    assert ("chunk_size", "16") in tuning.choices.rows
+    shown = section(Measured(records=tmp_path), "tuning")
+    assert "Device <1>" in shown.text
+    assert "13 configurations were tried, 1 of them refused" in shown.text
+    assert len(shown.all("circle")) == 12
+    labels = [t.text for t in shown.all("svg")[1].all("text")]
+    assert labels[0] == "chunk_size"
+
+
+def test_a_lucky_first_time_is_not_the_best(tmp_path):
+    write(tmp_path, [record(0, 16, 4, 1e-4), record(1, 32, 4, 2e-3, runs=20)])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert tuning.best == "2.000"
+
+
+def test_few_trials_name_no_importance(tmp_path):
+    write(tmp_path, [record(0, 16, 4, 1e-3), record(1, 32, 4, 2e-3)])
+    (tuning,) = tuning_history(tmp_path, OP)
+    assert tuning.importance is None
+    assert importances([]) == {}
+
+
+def test_records_without_times_make_no_history(tmp_path):
+    write(tmp_path, [record(0, 16, 4, 1.0, verdict="died")])
+    assert tuning_history(tmp_path, OP) == ()
+    assert "No record of tuning" in section(Measured(records=tmp_path), "tuning").text
