@@ -50,6 +50,10 @@ class TuningError(LincodegenError):
     """No legal configuration for a device."""
 
 
+class BenchError(LincodegenError):
+    """A benchmark that does not exist, or a file of results that cannot be read."""
+
+
 class InternalError(LincodegenError):
     """This is a bug in lincodegen."""
 
