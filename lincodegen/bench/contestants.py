@@ -71,7 +71,10 @@ def evaluate(
     leaves = {name: x.detach().requires_grad_() for name, x in inputs.tensors.items()}
     traced = Inputs(inputs.recurrence, inputs.work, leaves, inputs.states, inputs.cotangents)
     outputs = contestant.outputs(traced, contestant.prepare(traced))
-    found = torch.autograd.grad(outputs, list(leaves.values()), cotangents, allow_unused=True)
+    wanted = list(leaves.values())
+    found: list[Tensor | None] = [
+        *torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+    ]
     gradients = {n: dx for n, dx in zip(leaves, found, strict=True) if dx is not None}
     return tuple(x.detach() for x in outputs), gradients
 
@@ -150,7 +153,7 @@ def peer(entry: Peer, inputs: Inputs) -> Contestant | Absence:
     try:
         # a wrapper may fetch other kernels; what it wraps is the function that was named
         call = inspect.unwrap(getattr(importlib.import_module(module), function))
-    except Exception as error:  # noqa: BLE001 - a library may raise anything as it is imported
+    except Exception as error:
         return absent("refused", first_line(error))
     return Contestant(
         entry.name,
@@ -177,7 +180,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _outputs(returned: Any, _inputs: Inputs) -> tuple[Tensor, ...]:
-    outputs = returned[0]
+    outputs: Tensor | tuple[Tensor, ...] = returned[0]
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 

@@ -122,7 +122,7 @@ def _masked(x: Tensor, tokens: int) -> Tensor:
 def _relative(x: Tensor, exact: Tensor, name: str) -> float:
     if x.shape != exact.shape:
         raise ValueError(f"{name} has the shape {list(x.shape)}; expected {list(exact.shape)}")
-    difference = (x.detach().cpu().double() - exact).norm().item()
-    size = exact.norm().item()
+    difference = float((x.detach().cpu().double() - exact).norm())
+    size = float(exact.norm())
     error = difference / size if size else difference
     return error if math.isfinite(error) else math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -84,21 +84,14 @@ def target_of(device: torch.device) -> str:
 def needs_of(recurrence: Recurrence, work: Work, dtype: str, target: str) -> Needs | None:
     """What a call needs by the cost model; None if the recurrence runs token by token."""
     shape = work.shape
-    sizes = {
-        "batch": shape.batch,
-        "tokens": shape.tokens,
-        "heads": shape.heads,
-        "size": shape.size,
-        "dims": dict(shape.dims),
-        "dtype": dtype,
-    }
-    report = pipeline.cost(specs_dir() / f"{work.op}.yaml", target, sizes)
+    sizes = CallSizes(shape.batch, shape.tokens, shape.heads, shape.size, dict(shape.dims), dtype)
+    report = pipeline.cost(specs_dir() / f"{work.op}.yaml", target, asdict(sizes))
     if report is None:
         return None
     forward, backward = report.cost.directions
     counted = (forward, backward) if work.mode == "forward_backward" else (forward,)
     flops = sum(x.kernel.once.matrix for d in counted for x in d.kernels if x.kernel is not None)
-    saved = _fewer_heads(recurrence, work, CallSizes(**sizes))
+    saved = _fewer_heads(recurrence, work, sizes)
     # the backward reads the inputs and writes their gradients
     least = sum(d.least_bytes for d in counted) - saved * (1 if len(counted) == 1 else 3)
     return Needs(least, None if work.mode == "decode" else flops)

@@ -22,6 +22,7 @@ Watch = Callable[[], float]
 Timing = Literal["call", "kernels"]
 FLUSHED_BYTES = 256 << 20
 WARM_UPS = 3
+PATIENCE, FEWEST = 10, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long each alternative is run: ``seconds`` in all, between ``least`` and ``most`` runs."""
+    """How long each alternative is run: ``seconds`` in all, between ``least`` and ``most`` runs.
+
+    One that takes ``PATIENCE`` times as long is run ``FEWEST`` times.
+    """
 
     seconds: float = 0.5
     least: int = 5
@@ -93,7 +97,7 @@ def alternate(
             for name in waiting:
                 try:
                     samples[name].append(watches[name]())
-                except Exception as error:  # noqa: BLE001 - one that fails must not stop the rest
+                except Exception as error:
                     failed[name] = error
             late = deadline is not None and time.monotonic() > deadline
             waiting = [
@@ -106,7 +110,7 @@ def alternate(
 
 def _goes_on(samples: Sequence[float], effort: Effort) -> bool:
     if len(samples) < effort.least:
-        return True
+        return len(samples) < FEWEST or sum(samples) < PATIENCE * effort.seconds
     return len(samples) < effort.most and sum(samples) < effort.seconds
 
 

@@ -60,15 +60,20 @@ class Peer:
         if self.prepare is not None:
             found |= self.prepare(inputs)
         if self.state is not None:
-            found[self.state] = inputs.state
+            found.setdefault(self.state, inputs.state)
         return found | dict(self.options)
 
     def output(self, returned: object, inputs: Inputs) -> Tensor:
         """The output in the op's layout."""
         if self.restore is not None:
             return self.restore(returned, inputs)
-        first: Any = returned[0] if isinstance(returned, tuple) else returned
-        return first
+        return _first(returned)
+
+
+def _first(returned: Any) -> Tensor:
+    """The output of a function that gives it alone or before others."""
+    found: Tensor | tuple[Tensor, ...] = returned
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _interleaved(inputs: Inputs) -> Arguments:
@@ -94,21 +99,23 @@ def _as_scalar_decay(inputs: Inputs) -> Arguments:
 
 OPEN_GATE = 40.0
 """The sigmoid of it is 1 in float32."""
+LEAST_DECAY = 1e-5
 
 
 def _as_sigmoid_gates(inputs: Inputs) -> Arguments:
     """The same, [B, H, T, *], the decay as the input of a sigmoid."""
     given = _as_scalar_decay(inputs)
-    log = given["g"].clamp(-OPEN_GATE, -1e-6)
+    log = given["g"]
+    # moved off 0, where no input of a sigmoid is, with the gradient of what it was
+    log = log + (log.clamp(-OPEN_GATE, -LEAST_DECAY) - log).detach()
     turned = {n: given[n].transpose(1, 2).contiguous() for n in "qkv"}
     turned["q"] = turned["q"] * turned["q"].shape[-1] ** 0.5
     forget = (log - torch.log(-torch.expm1(log))).transpose(1, 2).contiguous()
     return {**turned, "f": forget, "i": torch.full_like(forget, OPEN_GATE)}
 
 
-def _heads_first(returned: Any, inputs: Inputs) -> Tensor:
-    first: Tensor = returned[0] if isinstance(returned, tuple) else returned
-    return first.transpose(1, 2)
+def _heads_first(returned: Any, _inputs: Inputs) -> Tensor:
+    return _first(returned).transpose(1, 2)
 
 
 def _flat(inputs: Inputs) -> Arguments:
@@ -120,8 +127,8 @@ def _flat(inputs: Inputs) -> Arguments:
 
 
 def _unflat(returned: Any, inputs: Inputs) -> Tensor:
-    first: Tensor = returned[0] if isinstance(returned, tuple) else returned
-    return first.unflatten(0, (inputs.work.shape.batch, inputs.work.shape.tokens))
+    output, shape = _first(returned), inputs.work.shape
+    return output.view(shape.batch, shape.tokens, *output.shape[1:])
 
 
 def _selective_update(inputs: Inputs) -> Arguments:
@@ -138,9 +145,8 @@ def _selective_update(inputs: Inputs) -> Arguments:
     }
 
 
-def _one_token(returned: Any, inputs: Inputs) -> Tensor:
-    first: Tensor = returned
-    return first.unsqueeze(1)
+def _one_token(returned: Any, _inputs: Inputs) -> Tensor:
+    return _first(returned).unsqueeze(1)
 
 
 def _pairwise_bytes(work: Work) -> int:

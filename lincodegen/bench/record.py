@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,7 +98,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f"{self.path.name}.part")
         part.write_text(json.dumps(self.record.to_json(), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        part.replace(self.path)
 
 
 def shape_json(work: Work) -> dict[str, Any]:
@@ -114,20 +113,22 @@ def read(path: Path) -> Record:
         BenchError: it is no record of this schema.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BenchError(f"{path}: no JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA or set(found) != KEYS:
+    if not isinstance(found, dict) or set(found) != KEYS or found["schema"] != SCHEMA:
         raise BenchError(f"{path}: no record of `lincodegen bench`; expected schema {SCHEMA}")
     values = {name: value for name, value in found.items() if name not in ("schema", "rows")}
     return Record(**values, rows=[Row(**row) for row in found["rows"]])
 
 
-def _printable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _printable(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_printable(entry) for entry in value]
-    return value
+def _printable(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {str(name): _printable(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_printable(entry) for entry in value]
+        case _:
+            return value

@@ -17,6 +17,7 @@ Mode = Literal["forward", "forward_backward", "decode"]
 FORWARD: tuple[Mode, ...] = ("forward",)
 TRAINING: tuple[Mode, ...] = ("forward", "forward_backward")
 BACKWARD: tuple[Mode, ...] = ("forward_backward",)
+DECODING: tuple[Mode, ...] = ("decode",)
 
 KEY_TENSORS = ("q", "k", "r", "B", "C")
 """Inputs that may have fewer heads than the rest."""
@@ -104,7 +105,8 @@ PUBLISHED = (
         BACKWARD,
     ),
     *works("kda", CHANNELS, FORWARD),
-    *works("kda", (Shape(16, 8192, 16, dims=(("V", 256),)), Shape(1, 16384, 64)), TRAINING),
+    *works("kda", (Shape(16, 8192, 16, dims=(("V", 256),)),), TRAINING),
+    *works("kda", (Shape(1, 16384, 64),), BACKWARD),
     *works("gla", (WIDE, LAUNCH_BOUND), TRAINING),
     *works("retention", (WIDE, LAUNCH_BOUND), TRAINING),
     *works("linear_attention", (WIDE,), FORWARD),
@@ -125,44 +127,47 @@ ROOF_SHAPES = (
     Shape(8, 32768, 32),
 )
 ROOF_OPS = ("mamba2", "gla", "delta_rule", "gated_delta_rule", "kda", "dplr", "gated_delta_product")
-ROOF = tuple(w for shape in ROOF_SHAPES for op in ROOF_OPS for w in works(op, (shape,), TRAINING))
 
+DECODE_SHAPES = tuple(Shape(batch, 1, 32) for batch in (1, 16, 128))
 DECODE_OPS = ("gated_delta_rule", "kda", "gla", "mamba2", "delta_rule")
-DECODE = tuple(
-    Work(op, Shape(batch, 1, 32), "decode") for op in DECODE_OPS for batch in (1, 16, 128)
-)
 
-CPU_LENGTHS = tuple(2**power for power in range(8, 15))
+CPU_SHAPES = tuple(Shape(1, 2**power, 2) for power in range(8, 15))
 CPU_OPS = ("gated_delta_rule", "kda", "gated_delta_product", "delta_product")
-CPU = tuple(
-    work
-    for tokens in CPU_LENGTHS
-    for op in CPU_OPS
-    for work in works(op, (Shape(1, tokens, 2),), TRAINING)
-)
 
-PRESETS: Mapping[str, tuple[Work, ...]] = {
-    "cpu": CPU,
-    "decode": DECODE,
-    "published": PUBLISHED,
-    "roof": ROOF,
+GRIDS: Mapping[str, tuple[tuple[Shape, ...], tuple[Mode, ...], tuple[str, ...]]] = {
+    "cpu": (CPU_SHAPES, TRAINING, CPU_OPS),
+    "decode": (DECODE_SHAPES, DECODING, DECODE_OPS),
+    "roof": (ROOF_SHAPES, TRAINING, ROOF_OPS),
 }
+"""Presets of any op: shapes, modes, and the ops that are timed if none is named."""
 
 
 def preset(name: str, ops: Iterable[str] = (), most_tokens: int | None = None) -> tuple[Work, ...]:
-    """The works of a preset, of the named ops alone if any are named.
+    """The works of a preset, of the named ops alone if any are named, shape after shape.
 
     Raises:
-        BenchError: the preset has no work of one of these ops, or none that is so short.
+        BenchError: there is no such preset, no work of one of these ops, or none that is so short.
     """
-    wanted, there = tuple(ops), {w.op for w in PRESETS[name]}
-    missing = [op for op in wanted if op not in there]
-    if missing:
-        known = ", ".join(sorted(there))
-        raise BenchError(f"preset {name} does not time {missing[0]}; it times {known}")
-    found = [w for w in PRESETS[name] if not wanted or w.op in wanted]
+    wanted = tuple(ops)
+    if name == "published":
+        found = _published(wanted)
+    elif name in GRIDS:
+        shapes, modes, usual = GRIDS[name]
+        chosen = wanted or usual
+        found = [w for shape in shapes for op in chosen for w in works(op, (shape,), modes)]
+    else:
+        raise BenchError(f"no preset {name!r}; there are published, {', '.join(GRIDS)}")
     short = tuple(w for w in found if most_tokens is None or w.shape.tokens <= most_tokens)
     if not short:
         least = min(w.shape.tokens for w in found)
         raise BenchError(f"preset {name} times sequences of {least} tokens or more")
     return short
+
+
+def _published(ops: tuple[str, ...]) -> list[Work]:
+    there = {w.op for w in PUBLISHED}
+    missing = [op for op in ops if op not in there]
+    if missing:
+        known = ", ".join(sorted(there))
+        raise BenchError(f"nobody's figures are known for {missing[0]}; there are {known}")
+    return [w for w in PUBLISHED if not ops or w.op in ops]

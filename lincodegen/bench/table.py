@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from lincodegen.bench.compare import Comparison
 from lincodegen.bench.record import Record, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLUMNS = ("", "ms", "20-80 %", "ratio", "error", "of copy", "of matmul", "")
 
@@ -30,7 +34,7 @@ def show(record: Record, console: Console) -> None:
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Prints what changed, and what makes it doubtful."""
-    table = Table(title="against the base: new time over old", title_justify="left")
+    table = Table(title="against the base: new time over old", title_justify="left", box=box.SIMPLE)
     for column in ("op", "mode", "sizes", "timing", "who", "ratio", "verdict"):
         table.add_column(column)
     for change in comparison.changes:
@@ -57,7 +61,7 @@ def _head(record: Record) -> str:
 def _work_table(rows: Sequence[Row]) -> Table:
     first = rows[0]
     what = f"{first.op}, {first.mode.replace('_', ' and ')}, {_sizes(first)}, {first.timing}"
-    table = Table(title=escape(what), title_justify="left")
+    table = Table(title=escape(what), title_justify="left", box=box.SIMPLE)
     for index, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if index in (0, len(COLUMNS) - 1) else "right")
     for row in rows:
@@ -88,7 +92,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _growth_table(record: Record) -> Table:
-    table = Table(title="time as a power of T", title_justify="left")
+    table = Table(title="time as a power of T", title_justify="left", box=box.SIMPLE)
     for column in ("op", "mode", "timing", "who", "T", "exponent", "of the longer half"):
         table.add_column(column)
     for fit in record.growth:
