@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -158,19 +159,23 @@ def peer(entry: Peer, inputs: Inputs) -> Contestant | Absence:
     return Contestant(
         entry.name,
         entry.library,
-        version_of(entry.library),
+        version_of(module.partition(".")[0]),
         entry.given,
         call,
         lambda returned, x: (entry.output(returned, x),),
     )
 
 
-def version_of(library: str) -> str:
-    """The version of a distribution, or that it has none."""
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def version_of(package: str) -> str:
+    """The version of what an import package was installed from, or that nobody knows."""
+    names = _distributions().get(package, ())
+    return ", ".join(importlib.metadata.version(name) for name in dict.fromkeys(names)) or "unknown"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """Distributions by the packages that they install."""
+    return importlib.metadata.packages_distributions()
 
 
 def first_line(error: BaseException) -> str:

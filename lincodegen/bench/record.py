@@ -63,7 +63,14 @@ class Row:
 
 @dataclass(slots=True)
 class Record:
-    """All results of a run; ``left`` names the works that the budget did not reach."""
+    """All results of a run.
+
+    Attributes:
+        provenance: of the machine and the code; ``target`` is whose schedule's FLOPs are counted.
+        limits: fields of `Limits`.
+        growth: fits of `growth`.
+        left: the works that the budget did not reach.
+    """
 
     provenance: dict[str, Any]
     dtype: str

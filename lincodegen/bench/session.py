@@ -34,7 +34,7 @@ from lincodegen.bench.shapes import Work
 from lincodegen.resources import specs_dir
 
 MEASURED = ("lincodegen", "generated")
-PACKAGES = ("torch", "triton", *sorted({p.library for p in PEERS}))
+PACKAGES = ("torch", "triton", "fla-core", "tilelang", *sorted({p.library for p in PEERS}))
 
 Entry = Contestant | Absence
 
@@ -73,7 +73,7 @@ def run(
     deadline = None if options.budget is None else start + options.budget
     limits = measure_limits(DTYPES[options.dtype], options.device, *(options.probe or ()))
     origin = {**provenance(PACKAGES, MEASURED), **gpu(options.device)}
-    origin["load_before"] = load_average()
+    origin |= {"target": target_of(options.device), "load_before": load_average()}
     record = Record(origin, options.dtype, options.device.type, asdict(limits))
     journal = Journal(record, out)
     record.left = [work.text for work in works]
@@ -86,6 +86,9 @@ def run(
         record.left = record.left[1:]
         record.growth = growth([*record.rows, *rows])
         journal.add(rows)
+        if options.device.type == "cuda":
+            # graphs keep pools of their own, which the next work may need
+            torch.cuda.empty_cache()
     record.complete = not record.left
     origin["load_after"] = load_average()
     journal.write()

@@ -130,7 +130,7 @@ def test_the_file_holds_what_the_run_gives(tmp_path):
     assert {"date", "cpu", "cores", "threads", "packages", "commit", "modified"} <= set(
         data["provenance"]
     )
-    assert {"load_before", "load_after"} <= set(data["provenance"])
+    assert {"target", "load_before", "load_after"} <= set(data["provenance"])
     assert set(data["limits"]) == {"bandwidth", "matmul"}
     assert len(data["rows"]) == 9
     assert [fit["contestant"] for fit in data["growth"]] == ["lincodegen", "naive"]
