@@ -46,7 +46,7 @@ class Options:
     Attributes:
         dtype: of what has more than one value a token.
         budget: seconds in all; works that it does not reach are listed.
-        oracle_tokens: most tokens over which errors are taken, without and with gradients.
+        oracle_tokens: most tokens over which errors of outputs, and of gradients, are taken.
         probe: bytes and matrix side for the device's rates, None: its usual ones.
     """
 
@@ -54,7 +54,7 @@ class Options:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     effort: Effort = field(default_factory=Effort)
     budget: float | None = None
-    oracle_tokens: tuple[int, int] = (4096, 256)
+    oracle_tokens: tuple[int, int] = (1024, 256)
     probe: tuple[int, int] | None = None
 
 
@@ -132,8 +132,7 @@ class Match:
         recurrence = pipeline.load(path)
         inputs = draw(recurrence, work, dtype, options.device)
         bound = bound_of(dtype, options.device)
-        tokens = options.oracle_tokens[work.mode == "forward_backward"]
-        reference = exact(inputs, bound, tokens)
+        reference = exact(inputs, bound, options.oracle_tokens)
         entries: list[Entry] = [ours(pipeline.load_op(path), inputs)]
         entries += [*(peer(p, inputs) for p in peers), naive(inputs)]
         absences: list[Absence] = []

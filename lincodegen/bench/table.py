@@ -54,8 +54,15 @@ def _head(record: Record) -> str:
         f"{origin.get('gpu') or origin['cpu']}, {record.dtype}, {origin['threads']} threads; "
         f"{versions}; load {origin['load_before']} before, {origin.get('load_after', '?')} after\n"
         f"measured here: copy {limits['bandwidth'] / 1e9:.1f} GB/s, "
-        f"matrix products {limits['matmul'] / 1e12:.3g} TFLOP/s; ratio: time over ours"
+        f"matrix products {limits['matmul'] / 1e12:.3g} TFLOP/s; ratio: time over ours\n"
+        f"error: norm over that of the float64 recurrence, worst tensor{_compared(record)}"
     )
+
+
+def _compared(record: Record) -> str:
+    """Over how many tokens."""
+    tokens = {row.error["tokens"] for row in record.rows if row.error is not None}
+    return f", first {max(tokens)} tokens at most" if tokens else ""
 
 
 def _work_table(rows: Sequence[Row]) -> Table:
@@ -63,7 +70,9 @@ def _work_table(rows: Sequence[Row]) -> Table:
     what = f"{first.op}, {first.mode.replace('_', ' and ')}, {_sizes(first)}, {first.timing}"
     table = Table(title=escape(what), title_justify="left", box=box.SIMPLE)
     for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if index in (0, len(COLUMNS) - 1) else "right")
+        last = index == len(COLUMNS) - 1
+        justify = "left" if last or not index else "right"
+        table.add_column(column, justify=justify, no_wrap=not last)
     for row in rows:
         if row.status != "not installed":
             table.add_row(*map(escape, _cells(row)), style="red" if row.status == "wrong" else None)
@@ -81,8 +90,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     p20, p80 = 1e3 * row.seconds["p20"], 1e3 * row.seconds["p80"]
     return (
         row.contestant,
-        f"{1e3 * row.seconds['median']:.3g}",
-        f"{p20:.3g}-{p80:.3g}",
+        _figure(1e3 * row.seconds["median"]),
+        f"{_figure(p20)}-{_figure(p80)}",
         "" if row.ratio is None else f"{row.ratio:.2f}",
         error,
         _percent(row.of_bandwidth),
@@ -112,3 +121,8 @@ def _sizes(row: Row) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _figure(value: float) -> str:
+    """Three digits, without an exponent where the number is large."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lincodegen.bench.record import Record
     from lincodegen.bench.session import Options
 
+WIDTH = 120
 PRESETS = ("cpu", "decode", "published", "roof")
 
 
@@ -120,7 +122,8 @@ def _print(record: Record, comparison: Comparison | None, as_json: bool) -> None
 
     from lincodegen.bench.table import show, show_comparison
 
-    console = Console()
+    # a file or a pipe has no width of its own
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     show(record, console)
     if comparison is not None:
         show_comparison(comparison, console)

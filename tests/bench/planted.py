@@ -6,6 +6,7 @@ from lincodegen.bench.peers import Peer
 from lincodegen.bench.shapes import Shape, Work
 
 PLANTED = """
+import torch
 from lincodegen.ops import gated_delta_rule
 
 def right(q, k, v, g, beta):
@@ -21,6 +22,9 @@ def wrong_late(q, k, v, g, beta):
 
 def wrong_gradient(q, k, v, g, beta):
     return right(q, k, v.detach(), g, beta)[0] + 0 * v
+
+def wrong_gradient_late(q, k, v, g, beta):
+    return right(q, k, torch.cat([v[:, :-1], v[:, -1:].detach()], 1), g, beta)[0]
 
 def raising(q, k, v, g, beta):
     raise RuntimeError("no kernel for these sizes\\nand a long story")

@@ -77,6 +77,7 @@ def test_gradients_are_judged_too(library):
     peers = [
         planted("right"),
         planted("wrong_gradient"),
+        planted("wrong_gradient_late"),
         planted("right", backward=False, name="f"),
     ]
     found = by_name(run([work("forward_backward")], peers), "forward_backward")
@@ -84,10 +85,14 @@ def test_gradients_are_judged_too(library):
     assert set(found["right"].error["tensors"]) == {
         *("o", "grad q", "grad k", "grad v", "grad g", "grad beta")
     }
-    assert found["right"].error["tokens"] == 16
+    assert found["right"].error["tokens"] == 24
+    assert found["right"].error["window"] == (8, 24)
     wrong = found["wrong_gradient"]
     assert (wrong.status, wrong.error["tensor"]) == ("wrong", "grad v")
     assert wrong.error["tensors"]["o"] < 1e-6
+    assert wrong.error["tensors"]["grad v"] == 1.0
+    late = found["wrong_gradient_late"]
+    assert (late.status, late.error["tensor"]) == ("wrong", "grad v")
     assert found["f"].reason == "it has no backward"
 
 
