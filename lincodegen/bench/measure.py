@@ -8,13 +8,15 @@ before each run.
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+from lincodegen.tune.measure import times_of
+from lincodegen.tune.records import Times
 
 Run = Callable[[], object]
 Watch = Callable[[], float]
@@ -23,16 +25,6 @@ Timing = Literal["call", "kernels"]
 FLUSHED_BYTES = 256 << 20
 WARM_UPS = 3
 PATIENCE, FEWEST = 10, 3
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds of so many runs: their median, and the quantiles at 20 and 80 %."""
-
-    median: float
-    p20: float
-    p80: float
-    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +37,6 @@ class Effort:
     seconds: float = 0.5
     least: int = 5
     most: int = 50
-
-
-def times_of(samples: Sequence[float]) -> Times:
-    """Median and quantiles of samples, at least one."""
-    if len(samples) == 1:
-        return Times(samples[0], samples[0], samples[0], 1)
-    p20, _, _, p80 = statistics.quantiles(samples, n=5, method="inclusive")
-    return Times(statistics.median(samples), p20, p80, len(samples))
 
 
 def timings(device: torch.device) -> tuple[Timing, ...]:

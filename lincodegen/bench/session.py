@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from lincodegen.bench.exact import Error, Exact, bound_of, exact
 from lincodegen.bench.growth import growth
 from lincodegen.bench.inputs import DTYPES, Inputs, draw
 from lincodegen.bench.limits import Limits, Needs, measure_limits, needs_of, target_of
-from lincodegen.bench.measure import Effort, Times, Timing, Watch, alternate, timings, watch
+from lincodegen.bench.measure import Effort, Timing, Watch, alternate, timings, watch
 from lincodegen.bench.peers import PEERS, Peer, peers_of
 from lincodegen.bench.provenance import gpu, load_average, provenance
 from lincodegen.bench.record import Journal, Record, Row, shape_json
 from lincodegen.bench.shapes import Work
 from lincodegen.resources import specs_dir
+from lincodegen.runtime.backend import backend
+from lincodegen.tune.records import Times
 
 MEASURED = ("lincodegen", "generated")
 PACKAGES = ("torch", "triton", "fla-core", "tilelang", *sorted({p.library for p in PEERS}))
@@ -77,18 +80,20 @@ def run(
     record = Record(origin, options.dtype, options.device.type, asdict(limits))
     journal = Journal(record, out)
     record.left = [work.text for work in works]
-    for index, work in enumerate(works):
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        if on_progress is not None:
-            on_progress(f"{index + 1} of {len(works)}: {work.text}")
-        rows = _rows(work, options, limits, peers(work), deadline)
-        record.left = record.left[1:]
-        record.growth = growth([*record.rows, *rows])
-        journal.add(rows)
-        if options.device.type == "cuda":
-            # graphs keep pools of their own, which the next work may need
-            torch.cuda.empty_cache()
+    # on a CPU kernels would run in Triton's interpreter, whose time says nothing
+    with nullcontext() if options.device.type == "cuda" else backend("torch"):
+        for work in works:
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            if on_progress is not None:
+                on_progress(f"{len(record.left)} left: {work.text}")
+            rows = _rows(work, options, limits, peers(work), deadline)
+            record.left = record.left[1:]
+            record.growth = growth([*record.rows, *rows])
+            journal.add(rows)
+            if options.device.type == "cuda":
+                # graphs keep pools of their own, which the next work may need
+                torch.cuda.empty_cache()
     record.complete = not record.left
     origin["load_after"] = load_average()
     journal.write()

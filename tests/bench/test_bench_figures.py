@@ -16,7 +16,7 @@ from lincodegen.bench import session, shapes, table
 from lincodegen.bench.compare import compare
 from lincodegen.bench.growth import exponent, growth
 from lincodegen.bench.limits import Limits, Needs, measure_limits, needs_of
-from lincodegen.bench.measure import Effort, alternate, times_of
+from lincodegen.bench.measure import Effort, alternate
 from lincodegen.bench.record import Record, Row
 from lincodegen.bench.shapes import Shape, Work
 from lincodegen.errors import BenchError
@@ -72,11 +72,6 @@ def test_a_failure_keeps_none_from_being_timed():
 def test_a_deadline_leaves_one_turn():
     found = alternate({"a": lambda: 1.0}, Effort(), time.monotonic() - 1)
     assert found["a"].runs == 1
-
-
-def test_quantiles():
-    times = times_of([5.0, 1.0, 2.0, 3.0, 4.0, 6.0])
-    assert (times.p20, times.median, times.p80, times.runs) == (2.0, 3.5, 5.0, 6)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 1.7])
