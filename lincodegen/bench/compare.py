@@ -12,6 +12,8 @@ from lincodegen.bench.record import Record, Row
 Verdict = Literal["slower", "faster", "same", "broken", "new", "gone"]
 BAND = 1.05
 """A change by less is none, however quiet the machine was."""
+LOAD = 1.0
+"""Processes more or fewer that make times hard to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,21 @@ class Comparison:
 
 
 def compare(base: Record, now: Record) -> Comparison:
-    """The changes from one record to another, row by row."""
+    """The changes from one record to another, row by row; what neither timed is left out."""
     old, new = ({row.key: row for row in record.rows} for record in (base, now))
-    changes = [_change(old.get(key), row) for key, row in new.items()]
-    changes += [Change(row, "gone") for key, row in old.items() if key not in new]
-    return Comparison(tuple(changes), tuple(_notes(base, now)))
+    changes = [
+        _change(old.get(key), row)
+        for key, row in new.items()
+        if row.seconds is not None or (key in old and old[key].seconds is not None)
+    ]
+    works = {key[:-1] for key in new}
+    missing = [row for key, row in old.items() if key not in new and row.seconds is not None]
+    changes += [Change(row, "gone") for row in missing if row.key[:-1] in works]
+    notes = _notes(base, now)
+    others = len({row.key[:-1] for row in missing} - works)
+    if others:
+        notes.append(f"works of the base that were not timed now: {others}")
+    return Comparison(tuple(changes), tuple(notes))
 
 
 def _change(old: Row | None, new: Row) -> Change:
@@ -87,6 +99,9 @@ def _notes(base: Record, now: Record) -> list[str]:
         for name in ("cpu", "gpu", "driver", "threads", "packages")
         if machine.get(name) != now.provenance.get(name)
     ]
+    loads = [record.provenance.get("load_before", 0.0) for record in (base, now)]
+    if abs(loads[0] - loads[1]) > LOAD:
+        notes.append(f"load: {loads[0]} then, {loads[1]} now")
     if base.dtype != now.dtype:
         notes.append(f"dtype: {base.dtype} then, {now.dtype} now")
     return notes

@@ -44,7 +44,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         table.add_row(*map(escape, cells), style="red" if change.fails else None)
     console.print(table)
     for note in comparison.notes:
-        console.print(f"not the same machine or versions: {note}", markup=False)
+        console.print(f"note: {note}", markup=False)
 
 
 def _head(record: Record) -> str:

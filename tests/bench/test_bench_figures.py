@@ -148,11 +148,19 @@ def test_a_change_fails_where_ours_got_worse_beyond_noise(old, new, verdict, fai
 
 
 def test_rows_that_are_gone_and_other_machines_are_named():
-    base, now = recorded(row(1.0), row(1.0, who="peer")), recorded(row(1.0))
-    now.provenance["cpu"] = "b"
+    absent = replace(row(1.0, who="absent"), status="not installed", seconds=None)
+    base, now = recorded(row(1.0), row(1.0, who="peer"), absent), recorded(row(1.0), absent)
+    now.provenance |= {"cpu": "b", "load_before": 3.5}
     found = compare(base, now)
     assert [c.verdict for c in found.changes] == ["same", "gone"]
-    assert found.notes == ("cpu: a then, b now",)
+    assert found.notes == ("cpu: a then, b now", "load: 0.0 then, 3.5 now")
+
+
+def test_works_that_are_not_timed_now_are_counted():
+    base = recorded(row(1.0), row(1.0, tokens=32), row(1.0, tokens=32, who="peer"))
+    found = compare(base, recorded(row(1.0)))
+    assert [c.verdict for c in found.changes] == ["same"]
+    assert found.notes == ("works of the base that were not timed now: 1",)
 
 
 def printed(show, *shown):
