@@ -182,6 +182,30 @@ def test_another_file_is_no_record(tmp_path, text):
         record.read(path)
 
 
+def test_what_cannot_be_captured_is_refused_for_kernels_and_timed_as_a_call(library, monkeypatch):
+    def watch(run, timing, device):
+        if timing == "kernels" and run() is not None and len(watched) == 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        watched.append(timing)
+        return lambda: 1.0
+
+    watched = []
+    monkeypatch.setattr(session, "timings", lambda _: ("kernels", "call"))
+    monkeypatch.setattr(session, "watch", watch)
+    found = run([work()], [planted("right")])
+    shown = [(r.timing, r.contestant, r.status, r.median) for r in found.rows]
+    assert shown == [
+        ("kernels", "lincodegen", "ok", 1.0),
+        ("kernels", "right", "refused", None),
+        ("kernels", "naive", "refused", None),
+        ("call", "lincodegen", "ok", 1.0),
+        ("call", "right", "ok", 1.0),
+        ("call", "naive", "ok", 1.0),
+    ]
+    assert "stream is capturing" in found.rows[1].reason
+    assert found.rows[1].error["worst"] < 1e-6
+
+
 @pytest.mark.gpu
 def test_kernels_and_calls_are_timed_on_a_gpu():
     import torch
