@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import ROOT, alternate, load_average, provenance, write
+from timing import ROOT, alternate, write
 from torch import Tensor
 from torch.nn import functional
 from transformers.models.qwen3_next import modeling_qwen3_next
 from transformers.utils import logging
 
+from lincodegen.bench.provenance import load_average, provenance
 from lincodegen.ops import gated_delta_rule
 from lincodegen.resources import specs_dir
 from lincodegen.spec import load

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timing import provenance, write
+from timing import write
 from torch import Tensor
 
+from lincodegen.bench.provenance import provenance
 from lincodegen.ops import gated_delta_rule
 from lincodegen.runtime.function import Body
 

@@ -54,6 +54,10 @@ class ReportError(LincodegenError):
     """What a report is asked to show cannot be read, or a package that it needs is missing."""
 
 
+class BenchError(LincodegenError):
+    """A benchmark that does not exist, or a file of results that cannot be read."""
+
+
 class InternalError(LincodegenError):
     """This is a bug in lincodegen."""
 

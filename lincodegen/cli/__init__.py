@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from lincodegen.cli.bench import bench
 from lincodegen.cli.build import build
 from lincodegen.cli.catalogue import list_specs
 from lincodegen.cli.console import Commands
@@ -28,5 +29,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (new, list_specs, check, show, build, verify, report, doctor):
+for command in (new, list_specs, check, show, build, verify, bench, report, doctor):
     main.add_command(command)

@@ -1,0 +1,1 @@
+"""Where every op stands: against other libraries, its own token loop and what the device allows."""
