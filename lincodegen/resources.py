@@ -39,6 +39,16 @@ def tuned_dir() -> Path:
     return Path(__file__).parent / "configs"
 
 
+def records_dir() -> Path:
+    """The records of tuning, from which the user's tables are made."""
+    return config_dir() / "records"
+
+
+def offline_dir() -> Path:
+    """What a model chose for devices that were not there: tables that no look-up reads."""
+    return config_dir() / "offline"
+
+
 def config_dir() -> Path:
     """The user's own tables and records: ``$LINCODEGEN_CONFIG_DIR``, else the platform's place.
 

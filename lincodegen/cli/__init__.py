@@ -16,6 +16,7 @@ from lincodegen.cli.machine import doctor
 from lincodegen.cli.report import report
 from lincodegen.cli.scaffold import new
 from lincodegen.cli.stages import check, show, verify
+from lincodegen.cli.tune import gpu_check, tune
 from lincodegen.version import VERSION
 
 
@@ -29,5 +30,18 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (new, list_specs, check, show, build, verify, bench, report, doctor):
+_COMMANDS = (
+    new,
+    list_specs,
+    check,
+    show,
+    build,
+    verify,
+    bench,
+    tune,
+    gpu_check,
+    report,
+    doctor,
+)
+for command in _COMMANDS:
     main.add_command(command)

@@ -62,9 +62,10 @@ class Setting(click.ParamType[tuple[str, int]]):
         return match[1], int(match[2])
 
 
-def _as_mapping(
+def as_mapping(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, int], ...]
 ) -> dict[str, int]:
+    """The mapping of repeated settings; a usage error where a name is set twice."""
     names = [name for name, _ in value]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -89,7 +90,7 @@ def sets_option(command: Command) -> Command:
         "sets",
         type=Setting(),
         multiple=True,
-        callback=_as_mapping,
+        callback=as_mapping,
         help="Fix an integer constant or a dimension of the spec, as in n=3. Repeatable.",
     )(command)
 
@@ -117,7 +118,7 @@ _COST_OPTIONS = (
         "dims",
         type=Setting(),
         multiple=True,
-        callback=_as_mapping,
+        callback=as_mapping,
         help="The size of one dimension, as in V=256. Repeatable.",
     ),
     click.option(

@@ -35,8 +35,11 @@ def op_default(op: str, dtype: torch.dtype, size: int, device: torch.device) -> 
     largest. The device's own architecture comes first, then older ones, then newer ones.
     """
     target = _target(device)
-    if target is None:
-        return None
+    return None if target is None else target_default(op, dtype, size, target)
+
+
+def target_default(op: str, dtype: torch.dtype, size: int, target: Target) -> OpDefault | None:
+    """The entry for a target that need not be there."""
     tables = [path.stem for path in defaults_dir().glob("*.json")]
     for name in targets.nearest_tables(target, tables):
         found = _entry(name, op, "fp32" if dtype == torch.float32 else "bf16", size)

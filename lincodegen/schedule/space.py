@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from lincodegen.config import Config
-from lincodegen.schedule.kernels import Kernel
 from lincodegen.targets import Target
+
+if TYPE_CHECKING:
+    # a search over parameters needs no kernel, and no sympy
+    from lincodegen.schedule.kernels import Kernel
 
 LEAST_TILE = 16
 ROWS = 128

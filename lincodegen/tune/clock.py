@@ -112,7 +112,7 @@ class Bench:
             tensors[x.name] = drawn.requires_grad_(work.backward)
         return Bench(subject, work, tensors, clock_of(torch.device(subject.device)))
 
-    def times(self, config: OpConfig, repeats: int) -> list[float]:
+    def times(self, config: OpConfig | None, repeats: int) -> list[float]:
         """Seconds of each run of a candidate."""
         recurrence = recurrence_in(self.subject.folder)
         op = subject_op(self.subject, config)

@@ -91,10 +91,20 @@ class Worker:
         subject: Subject,
         *,
         timeout_s: float = 120.0,
+        prepare_s: float | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            subject: what candidates are for.
+            timeout_s: seconds a candidate has for its verdict or its times.
+            prepare_s: likewise for the references of a new process, by default ten times that.
+            environment: of the process, by default this one's.
+        """
         self.subject = subject
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
+        self.prepare_s = 10 * timeout_s if prepare_s is None else prepare_s
         given = dict(os.environ if environment is None else environment)
         given.pop("TRITON_INTERPRET", None)
         if subject.form == "triton" and subject.device == "cpu":
@@ -102,14 +112,22 @@ class Worker:
         self._child = Child("lincodegen.tune.worker", given)
         self._ready = False
 
-    def judge(self, config: OpConfig, trials: Trials) -> Gate:
-        """The verdict on a candidate; it never raises for anything that a candidate does."""
+    def turn_to(self, subject: Subject) -> None:
+        """Takes candidates of another subject, of the same form and device, in the same process."""
+        self.subject = subject
+        self._ready = False
+
+    def judge(self, config: OpConfig | None, trials: Trials) -> Gate:
+        """The verdict on a candidate; it never raises for anything that a candidate does.
+
+        None is the op as it runs without being told: tuned, or at its default.
+        """
         job = self._job("judge", config) | {"trials": asdict(trials)}
         try:
             self._prepare(trials)
             gate = Gate(**self._ask(job))
         except TimeoutError:
-            return Gate("timeout", f"no verdict after {self._timeout_s:g} s", 0, "")
+            return Gate("timeout", f"no verdict after {self.timeout_s:g} s", 0, "")
         except ChildProcessError as error:
             return Gate("died", f"the worker {error}", 0, "")
         if gate.verdict == "raised" and self.subject.device != "cpu":
@@ -117,7 +135,19 @@ class Worker:
             self._discard()
         return gate
 
-    def times(self, config: OpConfig, work: Work, repeats: int) -> tuple[float, ...]:
+    def trace(self, config: OpConfig | None, trials: Trials) -> str:
+        """The traceback of what a candidate raises; empty where it raises nothing.
+
+        What a worker says that died or took too long takes its place.
+        """
+        try:
+            answer = self._ask(self._job("trace", config) | {"trials": asdict(trials)})
+        except OSError as error:
+            return str(error)
+        self._discard()
+        return answer.get("trace", answer.get("error", ""))
+
+    def times(self, config: OpConfig | None, work: Work, repeats: int) -> tuple[float, ...]:
         """Seconds of each of several runs of a candidate that passed.
 
         Raises:
@@ -153,18 +183,19 @@ class Worker:
         if self._ready:
             return
         job = {"kind": "prepare", "subject": self.subject.to_json(), "trials": asdict(trials)}
-        answer = json.loads(self._child.ask(json.dumps(job).encode(), 10 * self._timeout_s))
+        answer = json.loads(self._child.ask(json.dumps(job).encode(), self.prepare_s))
         if "error" in answer:
             text = f"no candidate can be judged: {answer['error']}"
             raise TuningError(f"{self.subject.folder}: {text}")
         self._ready = True
 
-    def _job(self, kind: str, config: OpConfig) -> dict[str, Any]:
-        return {"kind": kind, "subject": self.subject.to_json(), "config": config.to_json()}
+    def _job(self, kind: str, config: OpConfig | None) -> dict[str, Any]:
+        given = None if config is None else config.to_json()
+        return {"kind": kind, "subject": self.subject.to_json(), "config": given}
 
     def _ask(self, job: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return json.loads(self._child.ask(json.dumps(job).encode(), self._timeout_s))
+            return json.loads(self._child.ask(json.dumps(job).encode(), self.timeout_s))
         except OSError:
             self._ready = False
             raise

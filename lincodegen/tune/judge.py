@@ -49,7 +49,7 @@ class Judge:
         labels = "\n".join(trial.case.label for trial in self._trials)
         self._check = hashlib.sha256(f"{said}\n{labels}".encode()).hexdigest()[:16]
 
-    def __call__(self, config: OpConfig) -> Gate:
+    def __call__(self, config: OpConfig | None) -> Gate:
         """Right within the tolerances of `lincodegen.verify`, and the same bits every time."""
         op = subject_op(self._subject, config)
         with surroundings(self._subject, config):
@@ -64,6 +64,13 @@ class Judge:
             return self._gate("wrong", "no case could be judged")
         row = verdict.failures[0]
         return self._gate("raised" if row.tensor == "call" else "wrong", _said(row))
+
+    def run(self, config: OpConfig | None) -> None:
+        """Runs every case; what one of them raises comes through as it is."""
+        op = subject_op(self._subject, config)
+        with surroundings(self._subject, config):
+            for trial in self._trials:
+                self._evaluated(op, trial)
 
     def _gate(self, verdict: str, detail: str) -> Gate:
         return Gate(verdict, detail, len(self._trials), self._check)
@@ -92,7 +99,7 @@ def recurrence_in(folder: Path) -> Recurrence:
     return from_json(manifest["recurrence"])
 
 
-def subject_op(subject: Subject, config: OpConfig) -> Op:
+def subject_op(subject: Subject, config: OpConfig | None) -> Op:
     """The op of a subject, wrapped where it names a wrapper."""
     op = load_package(subject.folder)
     if not subject.wrapper:
@@ -101,11 +108,12 @@ def subject_op(subject: Subject, config: OpConfig) -> Op:
     return getattr(importlib.import_module(module), name)(op, config)
 
 
-def surroundings(subject: Subject, config: OpConfig) -> AbstractContextManager[object]:
-    """Around calls of a candidate: its form and its configuration."""
+def surroundings(subject: Subject, config: OpConfig | None) -> AbstractContextManager[object]:
+    """Around calls of a candidate: its form and its configuration, if it has one."""
     stack = ExitStack()
     stack.enter_context(backend(subject.form))
-    stack.enter_context(use_op_config(recurrence_in(subject.folder).name, config))
+    if config is not None:
+        stack.enter_context(use_op_config(recurrence_in(subject.folder).name, config))
     return stack
 
 

@@ -1,14 +1,18 @@
 """The search for the fastest point of a space within a number of trials.
 
 Points are tuples of values, one for each ordinal parameter. Where the trials cover the space
-every point is tried; else Optuna's tree-structured Parzen estimator proposes. What is on record
+every point is tried; else Optuna's tree-structured Parzen estimator proposes, and where Optuna is
+missing a random order. What is on record
 is answered from there: a search that was interrupted runs again with its seed, proposes the same
 points and goes on where it ended.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -66,10 +70,13 @@ class Effort:
     Attributes:
         trials: most points that are tried, those on record included.
         seed: of the proposals.
+        until: when no further point is measured, as ``time.monotonic`` has it; what is on record
+            is still looked at.
     """
 
     trials: int = 60
     seed: int = 0
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +87,15 @@ class Found:
         best: the fastest usable point; None where there is none.
         tried: the points in the order in which they were tried, with their seconds.
         measured: how many of them were not on record.
+        how: by which the points were proposed: ``exhaustive``, ``estimator`` or ``random``.
+        cut_off: whether the time was over before the trials were used up.
     """
 
     best: Point | None
     tried: Mapping[Point, float | None]
     measured: int
+    how: str
+    cut_off: bool
 
 
 def search(
@@ -109,18 +120,26 @@ def search(
     """
     if not space.points:
         raise TuningError("no configuration is left to search")
-    run = _Run(space, measure, dict(known))
+    run = _Run(space, measure, dict(known), effort.until)
     admissible = set(space.points)
-    for point in [p for p in starts if p in admissible][: effort.trials]:
-        run.value(point)
-    if effort.trials >= len(space.points):
-        for point in space.points:
+    how, cut_off = "exhaustive", False
+    try:
+        for point in [p for p in starts if p in admissible][: effort.trials]:
             run.value(point)
-    else:
-        _propose(run, effort)
+        if effort.trials >= len(space.points):
+            for point in space.points:
+                run.value(point)
+        elif importlib.util.find_spec("optuna") is None:
+            how = "random"
+            _draw(run, effort)
+        else:
+            how = "estimator"
+            _propose(run, effort)
+    except _TimeIsUp:
+        cut_off = True
     usable = {p: t for p, t in run.tried.items() if t is not None}
     best = min(usable, key=lambda p: (usable[p], space.ranks(p)), default=None)
-    return Found(best, run.tried, run.measured)
+    return Found(best, run.tried, run.measured, how, cut_off)
 
 
 def transferred(
@@ -136,21 +155,37 @@ def transferred(
     return tuple(dict.fromkeys(turns))[:count]
 
 
+class _TimeIsUp(Exception):
+    """A point is asked for that is not on record, and the time is over."""
+
+
 class _Run:
     """Points that were tried, each measured once."""
 
-    def __init__(self, space: Space, measure: Measure, known: dict[Point, float | None]) -> None:
-        self.space, self._measure, self._known = space, measure, known
+    def __init__(
+        self, space: Space, measure: Measure, known: dict[Point, float | None], until: float
+    ) -> None:
+        self.space, self._measure, self._known, self._until = space, measure, known, until
         self.tried: dict[Point, float | None] = {}
         self.measured = 0
 
     def value(self, point: Point) -> float | None:
         """Its seconds, from the record if they are there."""
         if point not in self._known:
+            if time.monotonic() >= self._until:
+                raise _TimeIsUp
             self._known[point] = self._measure(point)
             self.measured += 1
         self.tried[point] = self._known[point]
         return self.tried[point]
+
+
+def _draw(run: _Run, effort: Effort) -> None:
+    """Tries points in a random order: where Optuna is missing, as on a machine without network."""
+    left = [point for point in run.space.points if point not in run.tried]
+    random.Random(effort.seed).shuffle(left)
+    for point in left[: max(0, effort.trials - len(run.tried))]:
+        run.value(point)
 
 
 def _propose(run: _Run, effort: Effort) -> None:

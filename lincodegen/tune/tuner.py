@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from lincodegen.config import Bucket, OpConfig
@@ -53,6 +53,8 @@ class TuningReport:
         tried: how many candidates were looked at.
         measured: how many of them were not on record.
         rejected: the gate of each that may not be used.
+        how: as `lincodegen.tune.search.Found` has it.
+        cut_off: likewise.
     """
 
     op: str
@@ -62,9 +64,32 @@ class TuningReport:
     tried: int
     measured: int
     rejected: Mapping[OpConfig, Gate]
+    how: str
+    cut_off: bool
+
+    def to_json(self) -> dict[str, object]:
+        """The same facts as JSON values."""
+        return {
+            "op": self.op,
+            "bucket": str(self.bucket),
+            "best": None if self.best is None else self.best.to_json(),
+            "times": None if self.times is None else asdict(self.times),
+            "tried": self.tried,
+            "measured": self.measured,
+            "rejected": [
+                {"config": c.to_json(), "verdict": g.verdict, "detail": g.detail}
+                for c, g in self.rejected.items()
+            ],
+            "search": self.how,
+            "cut_off": self.cut_off,
+        }
 
     def __str__(self) -> str:
-        head = f"{self.op}, {self.bucket}: {self.tried} candidates, {self.measured} of them new"
+        end = ", cut off" if self.cut_off else ""
+        head = (
+            f"{self.op}, {self.bucket}: {self.tried} candidates, {self.measured} of them new "
+            f"({self.how} search{end})"
+        )
         lines = [head]
         if self.best is None or self.times is None:
             lines.append("  none can be used")
@@ -116,7 +141,8 @@ def tune(
     rejected = {c: desk.records[c].gate for c in tried if not desk.records[c].gate.passed}
     usable = {c: task.needs(c) for c, t in tried.items() if t is not None}
     best, times = (None, None) if not usable else desk.compared(usable, protocol)
-    return TuningReport(task.op, task.bucket, best, times, len(tried), found.measured, rejected)
+    end = len(tried), found.measured, rejected, found.how, found.cut_off
+    return TuningReport(task.op, task.bucket, best, times, *end)
 
 
 def described(config: OpConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -32,17 +33,22 @@ class _Desk:
             text = f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
             if job["kind"] == "judge":
                 return {"verdict": "raised", "detail": text, "cases": 0, "check": ""}
+            if job["kind"] == "trace":
+                return {"trace": traceback.format_exc()}
             return {"error": text}
 
     def _done(self, job: Mapping[str, Any]) -> Mapping[str, object]:
         subject = Subject.from_json(job["subject"])
         if job["kind"] == "time":
             bench = self._bench(subject, Work(**job["work"]))
-            return {"times": bench.times(OpConfig.from_json(job["config"]), job["repeats"])}
+            return {"times": bench.times(_config(job), job["repeats"])}
         judge = self._judge(subject, job["trials"])
         if job["kind"] == "prepare":
             return {}
-        return asdict(judge(OpConfig.from_json(job["config"])))
+        if job["kind"] == "trace":
+            judge.run(_config(job))
+            return {"trace": ""}
+        return asdict(judge(_config(job)))
 
     def _judge(self, subject: Subject, given: Mapping[str, Any]) -> Judge:
         lists: dict[str, Any] = {n: tuple(given[n]) for n in ("lengths", "cases")}
@@ -56,6 +62,10 @@ class _Desk:
         if key not in self._benches:
             self._benches = {key: Bench.of(subject, work)}
         return self._benches[key]
+
+
+def _config(job: Mapping[str, Any]) -> OpConfig | None:
+    return None if job["config"] is None else OpConfig.from_json(job["config"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,290 @@
+"""The three phases: every op before the gate, tiles of the important ones, and times."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
+
+from lincodegen.config import OpConfig
+from lincodegen.errors import LincodegenError, TuningError
+from lincodegen.gpu_check.log import Log
+from lincodegen.gpu_check.options import Call, Options
+from lincodegen.gpu_check.site import Bench, Site
+from lincodegen.runtime.tuned import code_digest
+from lincodegen.tune.ahead import Judged, judge_ahead
+from lincodegen.tune.gate import Subject, Trials, Work
+from lincodegen.tune.measure import times_of
+from lincodegen.tune.neighbours import neighbours
+from lincodegen.tune.records import Gate
+from lincodegen.tune.search import Effort
+from lincodegen.tune.session import Folders, Job, WorkerExaminer, bucket_of, run_session, worker_job
+
+QUICK = Trials(
+    lengths=(1, 65), cases=("typical", "identical keys", "repeated heads", "packed"), seed=0
+)
+THOROUGH = Trials()
+DEPTHS = {"quick": QUICK, "thorough": THOROUGH}
+RUNS = 20
+_LEAST_S = 0.05
+_AHEAD = 0.6
+"""Share of a call's time in which several workers judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a phase works with; ``until`` is the end of its time, as ``time.monotonic`` has it."""
+
+    options: Options
+    site: Site
+    log: Log
+    until: float
+    say: Callable[[str], None]
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end of the phase."""
+        return self.until - time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One op in one dtype before the gate."""
+
+    op: str
+    dtype: str
+    depth: str
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.dtype} {self.depth}"
+
+
+def check(scene: Scene) -> None:
+    """Every op at its default before the gate: all of them quickly, then all of them thoroughly.
+
+    What an earlier run judged of the same text on the same device is not judged again.
+    """
+    known = _judged(scene)
+    todo: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    for item in _items(scene.options):
+        if item not in known:
+            todo.put(item)
+    crew = [
+        threading.Thread(target=_judge_all, args=(scene, todo), daemon=True)
+        for _ in range(scene.options.workers)
+    ]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    left = [str(item) for item in _drained(todo)]
+    if left:
+        scene.log.add("note", text=f"not checked, the time was over: {', '.join(left)}")
+
+
+def _items(options: Options) -> Iterator[Item]:
+    kernels = [d for d in options.dtypes if d != "float64"]
+    for depth in DEPTHS:
+        yield from (Item(op, dtype, depth) for dtype in kernels for op in options.ops)
+    # kernels compute in float32: what is float64 takes the PyTorch form
+    yield from (
+        Item(op, d, "quick") for d in options.dtypes if d == "float64" for op in options.ops
+    )
+
+
+def _judged(scene: Scene) -> set[Item]:
+    """What is on record of this device, this software and this text."""
+    same = ("device", "torch", "triton", "form")
+    here = {**scene.site.facts(), "device": scene.site.header().device}
+    found: set[Item] = set()
+    counts = False
+    for e in scene.log.events[:-1]:
+        if e["event"] == "started":
+            counts = all(e.get(n) == here.get(n) for n in same)
+        elif e["event"] == "checked" and counts and e["verdict"] not in ("timeout", "died"):
+            subject = scene.site.subject(e["op"], e["dtype"], scene.options.size)
+            if e["code"] == code_digest(subject.folder):
+                found.add(Item(e["op"], e["dtype"], e["depth"]))
+    return found
+
+
+def _judge_all(scene: Scene, todo: queue.SimpleQueue[Item]) -> None:
+    """Takes items until none are left or the time is over."""
+    bench: Bench | None = None
+    try:
+        while scene.left_s > _LEAST_S:
+            try:
+                item = todo.get_nowait()
+            except queue.Empty:
+                return
+            subject = scene.site.subject(item.op, item.dtype, scene.options.size)
+            bench = bench or scene.site.bench(subject)
+            bench.turn_to(subject)
+            _judge(scene, bench, item, subject)
+    except LincodegenError as error:
+        scene.log.add("note", text=f"a worker of the check ended: {error}")
+    finally:
+        if bench is not None:
+            bench.close()
+
+
+def _judge(scene: Scene, bench: Bench, item: Item, subject: Subject) -> None:
+    trials = DEPTHS[item.depth]
+    begun = time.monotonic()
+    scene.log.add("begun", what=str(item))
+    scene.say(str(item))
+    limit_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
+    bench.timeout_s = bench.prepare_s = limit_s
+    try:
+        gate = bench.judge(None, trials)
+    except TuningError as error:
+        # the references of the recurrence could not be computed
+        gate = Gate("raised", str(error), 0, "")
+    facts = {**asdict(gate), "code": code_digest(subject.folder)}
+    if gate.verdict != "passed":
+        text = bench.trace(None, trials) if gate.verdict == "raised" else ""
+        facts["traceback"] = scene.log.traceback(str(item), text or gate.detail)
+    seconds = round(time.monotonic() - begun, 3)
+    scene.log.add("checked", **asdict(item), **facts, seconds=seconds)
+    scene.log.add("ended", what=str(item))
+
+
+def _drained(todo: queue.SimpleQueue[Item]) -> Iterator[Item]:
+    while True:
+        try:
+            yield todo.get_nowait()
+        except queue.Empty:
+            return
+
+
+def tune(scene: Scene) -> None:
+    """Configurations of the important ops, for each call of the first op, then of the second.
+
+    The first part of an op's time goes to verdicts, by several workers at a time; the rest to the
+    clock, which has the device for itself.
+    """
+    options = scene.options
+    ops = options.ops[: options.tuned]
+    for number, op in enumerate(ops):
+        if scene.left_s <= _LEAST_S:
+            left = ", ".join(ops[number:])
+            scene.log.add("note", text=f"not tuned, the time was over: {left}")
+            return
+        scene.log.add("begun", what=f"tuning of {op}")
+        mine = replace(scene, until=time.monotonic() + scene.left_s / (len(ops) - number))
+        try:
+            _tune_op(mine, op)
+        except LincodegenError as error:
+            scene.log.add("note", text=f"{op} was not tuned: {error}")
+        scene.log.add("ended", what=f"tuning of {op}")
+
+
+def _tune_op(scene: Scene, op: str) -> None:
+    options = scene.options
+    gates: dict[OpConfig, Gate] = {}
+    for number, call in enumerate(options.calls):
+        now = time.monotonic()
+        until = now + (scene.until - now) / (len(options.calls) - number)
+        job = _job(scene, op, call, gates)
+        if scene.site.form == "triton":
+            firsts = [job.task.config(p) for p in job.starts if job.task.config(p) not in gates]
+            ahead = now + (until - now) * _AHEAD
+            opened = partial(_examiner, scene, op, call)
+            gates.update(judge_ahead(firsts, opened, options.workers, ahead))
+        effort = Effort(options.trials, options.seed, until)
+        folders = Folders(options.out / "configs" / "records", options.out / "configs")
+        report = run_session([job], folders, scene.site.header(), effort, scene.say)
+        for task in report.tasks:
+            scene.log.add("tuned", **task.to_json())
+            if task.how == "random":
+                text = "Optuna is missing: configurations were tried in a random order"
+                scene.log.add("note", text=text)
+        for what, why in report.failed.items():
+            scene.log.add("note", text=f"{what} was not tuned: {why}")
+
+
+def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate]) -> Job:
+    """The task of one op and call, with workers of the site."""
+    site, options = scene.site, scene.options
+    subject = site.subject(op, call.dtype, call.size)
+    found = None
+    if site.form == "triton":
+        found = neighbours(subject.folder, op, call.size, site.target())
+    work = Work(call.heads, call.tokens, seed=options.seed)
+    job = worker_job(subject, work, QUICK, options.seed, found)
+    task = replace(job.task, provenance=lambda: site.provenance(op, options.seed))
+
+    @contextmanager
+    def examiner() -> Generator[Judged]:
+        with _examiner(scene, op, call) as opened:
+            yield Judged(opened, gates)
+
+    return Job(task, examiner, job.starts)
+
+
+def _examiner(scene: Scene, op: str, call: Call) -> WorkerExaminer:
+    """A worker of the site that has at most the time that is left for each answer."""
+    bench = scene.site.bench(scene.site.subject(op, call.dtype, call.size))
+    limit_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
+    bench.timeout_s = bench.prepare_s = limit_s
+    work = Work(call.heads, call.tokens, seed=scene.options.seed)
+    return WorkerExaminer(bench, QUICK, work)
+
+
+def bench(scene: Scene) -> None:
+    """Times of ops as a user calls them, then against what other libraries are there."""
+    options, site = scene.options, scene.site
+    half = time.monotonic() + scene.left_s / 2
+    for op in options.ops:
+        for call in options.calls:
+            if time.monotonic() >= half:
+                break
+            _time(scene, op, call)
+    if scene.left_s > 1:
+        scene.log.add("begun", what="benchmarks against other libraries")
+        said = site.peers(options.out, options.ops, scene.left_s)
+        if said:
+            scene.log.add("note", text=f"benchmarks against other libraries: {said}")
+        scene.log.add("ended", what="benchmarks against other libraries")
+
+
+def _time(scene: Scene, op: str, call: Call) -> None:
+    """Forward, and forward with backward: as it is shipped, and as it was tuned."""
+    subject = scene.site.subject(op, call.dtype, call.size)
+    bucket = str(bucket_of(subject, Work(call.heads, call.tokens)))
+    scene.say(f"times of {op}, {bucket}")
+    scene.log.add("begun", what=f"times of {op}, {bucket}")
+    bench = scene.site.bench(subject)
+    bench.timeout_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
+    candidates = {"as shipped": None, **_tuned(scene, op, bucket)}
+    try:
+        for (configuration, config), backward in product(candidates.items(), (False, True)):
+            work = Work(call.heads, call.tokens, backward, scene.options.seed)
+            times = times_of(bench.times(config, work, RUNS))
+            facts = {
+                "op": op,
+                "bucket": bucket,
+                "configuration": configuration,
+                "direction": "forward and backward" if backward else "forward",
+            }
+            scene.log.add("times", **facts, **asdict(times))
+    except TuningError as error:
+        scene.log.add("note", text=f"{op}, {bucket}: {error}")
+    finally:
+        bench.close()
+    scene.log.add("ended", what=f"times of {op}, {bucket}")
+
+
+def _tuned(scene: Scene, op: str, bucket: str) -> dict[str, OpConfig]:
+    """What tuning chose of an op and bucket, if it did."""
+    found = [
+        OpConfig.from_json(e["best"])
+        for e in scene.log.events
+        if e["event"] == "tuned" and (e["op"], e["bucket"]) == (op, bucket) and e["best"]
+    ]
+    return {"tuned": found[-1]} if found else {}

@@ -1,0 +1,145 @@
+"""The few configurations of each kernel that are worth a trial, and the search space over them.
+
+A point of the space names a chunk, a schedule, and for each kernel the rank of one of its options,
+the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import comb
+
+from lincodegen.config import Config, OpConfig
+from lincodegen.schedule.space import Parameter
+from lincodegen.tune.records import Resources
+from lincodegen.tune.search import Point, Space
+
+POINTS = 30_000
+"""Most points of a space."""
+SCHEDULES = ("scan", "split")
+_IDLE = {"scan": "output_fwd", "split": "scan_fwd"}
+"""The kernel that a schedule does not launch, by the end of its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A configuration of one kernel and what it needs, as the compiler or an estimate has it."""
+
+    config: Config
+    needs: Resources
+
+
+Options = Mapping[str, tuple[Option, ...]]
+"""The options of every kernel by label, the most promising first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """The options of an op's kernels by the tokens of a chunk.
+
+    Attributes:
+        chunks: the most promising chunk first.
+        schedules: of `SCHEDULES`.
+    """
+
+    op: str
+    chunks: Mapping[int, Options]
+    schedules: tuple[str, ...] = SCHEDULES
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The kernels, ascending."""
+        return tuple(sorted({label for options in self.chunks.values() for label in options}))
+
+    def space(self) -> Space:
+        """The points; where they are too many, those with few kernels off their first option."""
+        labels, sizes = self.labels, sorted(self.chunks)
+        depth = max(len(o) for options in self.chunks.values() for o in options.values())
+        parameters = (
+            Parameter("chunk_size", tuple(sizes)),
+            Parameter("schedule", tuple(range(len(self.schedules)))),
+            *(Parameter(label, tuple(range(depth))) for label in labels),
+        )
+        heads = list(product(sizes, range(len(self.schedules))))
+        points: list[Point] = []
+        for changed in range(len(labels) + 1):
+            more = comb(len(labels), changed) * (depth - 1) ** changed * len(heads)
+            if len(points) + more > POINTS:
+                break
+            points += [
+                (*head, *ranks) for head in heads for ranks in _off(len(labels), changed, depth)
+            ]
+        return Space(parameters, tuple(sorted(filter(self._admits, points))))
+
+    def config(self, point: Point) -> OpConfig:
+        """The configuration of a point."""
+        size, schedule, *ranks = point
+        options = self.chunks[size]
+        chosen = tuple(
+            (label, options[label][rank].config)
+            for label, rank in zip(self.labels, ranks, strict=True)
+        )
+        return OpConfig(size, chosen, self.schedules[schedule])
+
+    def needs(self, config: OpConfig) -> Resources:
+        """The most that any kernel of a configuration needs."""
+        options = self.chunks[config.chunk_size]
+        found = [
+            option.needs
+            for label, chosen in config.kernels
+            for option in options[label]
+            if option.config == chosen
+        ]
+        return Resources(
+            max((n.shared_bytes for n in found), default=0),
+            max((n.registers for n in found), default=0),
+            max((n.stack_bytes for n in found), default=0),
+        )
+
+    def starts(self) -> tuple[Point, ...]:
+        """First the best ranks of each chunk and schedule, then one kernel changed at a time."""
+        count = len(self.labels)
+        schedules = range(len(self.schedules))
+        first = [(size, s, *[0] * count) for size in self.chunks for s in schedules]
+        best = next(iter(self.chunks))
+        single = [
+            (best, 0, *(1 if i == j else 0 for j in range(count)))
+            for i, label in enumerate(self.labels)
+            if len(self.chunks[best][label]) > 1
+        ]
+        return tuple(p for p in (*first, *single) if self._admits(p))
+
+    def _admits(self, point: Point) -> bool:
+        """Whether every rank is one, and kernels that are not launched have their first."""
+        size, schedule, *ranks = point
+        idle = _IDLE.get(self.schedules[schedule], "")
+        options = self.chunks[size]
+        return all(
+            rank < len(options[label]) and not (rank and label.endswith(idle))
+            for label, rank in zip(self.labels, ranks, strict=True)
+        )
+
+
+def _off(count: int, changed: int, depth: int) -> Iterator[tuple[int, ...]]:
+    """Ranks of ``count`` kernels of which just so many are not 0."""
+    for places in combinations(range(count), changed):
+        for values in product(range(1, depth), repeat=changed):
+            ranks = dict(zip(places, values, strict=True))
+            yield tuple(ranks.get(i, 0) for i in range(count))
+
+
+def chunk_space(sizes: Sequence[int]) -> Space:
+    """The space of the PyTorch form: the tokens of a chunk."""
+    return Space.of([Parameter("chunk_size", tuple(sorted(sizes)))], lambda _: True)
+
+
+def in_proportion(known: Resources, base: Config, config: Config) -> Resources:
+    """What a kernel needs at other tiles, if shared memory grows as tiles and stages do."""
+    area = (config.tile_k * config.tile_v) / (base.tile_k * base.tile_v)
+    rows = config.chunk_size / base.chunk_size
+    stages = config.num_stages / base.num_stages
+    scale = math.sqrt(area) * rows * stages
+    return Resources(round(known.shared_bytes * scale), known.registers, known.stack_bytes)

@@ -1,0 +1,138 @@
+"""Options of kernels: around the defaults, or compiled and ranked; and the space over them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from lincodegen.compile import Resources
+from lincodegen.config import Config
+from lincodegen.cost.sizes import CallSizes
+from lincodegen.emit.op_plan import plan_op
+from lincodegen.errors import TuningError
+from lincodegen.loading import shipped_names
+from lincodegen.pipeline import compile_spec
+from lincodegen.resources import generated_dir, specs_dir
+from lincodegen.targets import load_target
+from lincodegen.tune.candidates import Model, Pool, first_choice, shortlist
+from lincodegen.tune.kernels import op_kernels
+from lincodegen.tune.neighbours import kernel_cuts, neighbours
+from lincodegen.tune.records import Resources as Needs
+from lincodegen.tune.shortlist import POINTS, Option, Shortlist
+
+SM_90 = load_target("sm_90")
+CHUNKED = [n for n in shipped_names() if kernel_cuts(generated_dir() / n)]
+
+
+@pytest.mark.parametrize("op", CHUNKED)
+def test_neighbours_of_every_shipped_default_make_a_space(op):
+    found = neighbours(generated_dir() / op, op, 128, SM_90)
+    space, starts = found.space(), found.starts()
+    assert set(starts) <= set(space.points)
+    assert len(space.points) <= POINTS
+    default = found.config(starts[0])
+    assert set(dict(default.kernels)) == set(kernel_cuts(generated_dir() / op))
+    for _, config in default.kernels:
+        assert config.chunk_size == default.chunk_size
+    for start in starts:
+        assert found.needs(found.config(start)).shared_bytes <= SM_90.shared_per_block
+    changed = [found.config(p).kernels for p in starts if p[:2] == starts[0][:2]][1:]
+    differences = [sum(a != b for a, b in zip(c, default.kernels, strict=True)) for c in changed]
+    assert set(differences) == {1}
+
+
+def test_an_op_without_defaults_has_no_neighbours(tmp_path):
+    with pytest.raises(TuningError, match="no table of defaults"):
+        neighbours(tmp_path, "unknown", 128, SM_90)
+
+
+def made_up(labels, depth):
+    options = tuple(Option(Config(64, 64, 64, w, 1), Needs(w, w, 0)) for w in range(1, depth + 1))
+    return Shortlist("probe", {64: dict.fromkeys(labels, options)})
+
+
+def test_kernels_that_a_schedule_does_not_launch_keep_their_first_option():
+    found = made_up(("output_fwd", "scan_bwd", "scan_fwd"), 3)
+    points = found.space().points
+    assert len(points) == 2 * 3 * 3
+    scan = {found.config(p) for p in points if found.config(p).schedule == "scan"}
+    assert {dict(c.kernels)["output_fwd"].num_warps for c in scan} == {1}
+    assert {dict(c.kernels)["scan_fwd"].num_warps for c in scan} == {1, 2, 3}
+
+
+def test_of_too_many_points_those_near_the_best_ranks_are_kept():
+    found = made_up([f"k{i:02d}" for i in range(20)], 4)
+    points = found.space().points
+    changed = max(sum(r != 0 for r in ranks) for _, _, *ranks in points)
+    assert changed == 2
+    assert len(points) == 2 * (1 + 20 * 3 + math.comb(20, 2) * 9)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    made = compile_spec(specs_dir() / "retention.yaml")
+    call = CallSizes(1, 4096, 64)
+    model = Model.of(plan_op(made.timeline, made.programs), made.programs, call, SM_90)
+    return op_kernels("retention", made.programs), model
+
+
+def resources(job, **changes):
+    usual = Resources(128, 0, 40_000, 0, 8, 0, 0, 0, 0, 0, job.num_warps, 0.1, None)
+    return replace(usual, **changes)
+
+
+def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
+    """Two stages spill, tiles of 32 values do not fit, chunks of 128 do not compile."""
+
+    def compiler(jobs):
+        for job in jobs:
+            if job.constexprs["BT"] == 128:
+                yield resources(job, error="ptxas failed")
+            elif job.num_stages == 2:
+                yield resources(job, stack_bytes=512)
+            elif job.constexprs.get("BV") == 32:
+                yield resources(job, shared_bytes=SM_90.shared_per_block + 1)
+            else:
+                yield resources(job)
+
+    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs: tuple(compiler(jobs)))
+    found = shortlist(*compiled, pool)
+    assert list(found.chunks) == [64]
+    for options in found.chunks[64].values():
+        assert {o.config.num_stages for o in options}.isdisjoint({2})
+        assert all(o.needs.shared_bytes == 40_000 for o in options)
+    config = first_choice(found)
+    assert config.schedule is None
+    assert dict(config.kernels).keys() == found.chunks[64].keys()
+
+
+class Peculiar(Model):
+    """Predicts that eight warps and small tiles are the fastest."""
+
+    def seconds(self, label, config, compiled):
+        return config.tile_k * config.tile_v / config.num_warps
+
+
+def test_options_stand_in_the_order_of_their_predicted_times(compiled, tmp_path):
+    kernels, usual = compiled
+    model = Peculiar(usual.kernels, usual.call, usual.target)
+
+    def compiler(jobs):
+        return tuple(map(resources, jobs))
+
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", 8, compiler))
+    assert found.chunks.keys() == {64, 128}
+    for options in found.chunks.values():
+        for label, ranked in options.items():
+            times = [model.seconds(label, o.config, None) for o in ranked]
+            assert times == sorted(times)
+        assert options["scan_fwd"][0].config.num_warps == 8
+        assert {o.config.num_warps for o in options["scan_fwd"]} == {4, 8}
+
+
+def test_where_nothing_fits_it_says_so(compiled, tmp_path):
+    def compiler(jobs):
+        return [resources(job, error="ptxas failed") for job in jobs]
+
+    with pytest.raises(TuningError, match="no configuration fits on sm_90"):
+        shortlist(*compiled, Pool(tmp_path / "kernels.py", 2, compiler))
