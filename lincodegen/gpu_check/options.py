@@ -26,7 +26,7 @@ IMPORTANT = (
     "dplr",
 )
 """Come first; the other ops follow by name."""
-MOST_WORKERS = 8
+MOST_WORKERS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Options:
     budget_s: float = 480.0
     ops: tuple[str, ...] = field(default_factory=lambda: by_importance(()))
     phases: tuple[str, ...] = PHASES
-    timeout_s: float = 60.0
+    timeout_s: float = 150.0
     workers: int = field(
-        default_factory=lambda: max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // 2))
+        default_factory=lambda: max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 2))
     )
     size: int = 64
     dtypes: tuple[str, ...] = ("bfloat16", "float32", "float16", "float64")

@@ -19,15 +19,16 @@ from lincodegen.gpu_check.site import Bench, Site
 from lincodegen.runtime.tuned import code_digest
 from lincodegen.tune.ahead import Judged, judge_ahead
 from lincodegen.tune.gate import Subject, Trials, Work
+from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.measure import times_of
 from lincodegen.tune.neighbours import neighbours
 from lincodegen.tune.records import Gate
 from lincodegen.tune.search import Effort
 from lincodegen.tune.session import Folders, Job, WorkerExaminer, bucket_of, run_session, worker_job
+from lincodegen.verify.adversaries import applicable
 
-QUICK = Trials(
-    lengths=(1, 65), cases=("typical", "identical keys", "repeated heads", "packed"), seed=0
-)
+QUICK = Trials(lengths=(65,), cases=("typical", "identical keys", "packed"))
+"""Two variants of each kernel: compiling takes most of the time."""
 THOROUGH = Trials()
 DEPTHS = {"quick": QUICK, "thorough": THOROUGH}
 RUNS = 20
@@ -145,6 +146,11 @@ def _judge(scene: Scene, bench: Bench, item: Item, subject: Subject) -> None:
     except TuningError as error:
         # the references of the recurrence could not be computed
         gate = Gate("raised", str(error), 0, "")
+    if gate.verdict == "timeout" and limit_s < scene.options.timeout_s:
+        text = f"{item}: no verdict in the {limit_s:.0f} s that were left"
+        scene.log.add("note", text=text)
+        scene.log.add("ended", what=str(item))
+        return
     facts = {**asdict(gate), "code": code_digest(subject.folder)}
     if gate.verdict != "passed":
         text = bench.trace(None, trials) if gate.verdict == "raised" else ""
@@ -190,11 +196,11 @@ def _tune_op(scene: Scene, op: str) -> None:
     for number, call in enumerate(options.calls):
         now = time.monotonic()
         until = now + (scene.until - now) / (len(options.calls) - number)
-        job = _job(scene, op, call, gates)
+        job = _job(scene, op, call, gates, until)
         if scene.site.form == "triton":
             firsts = [job.task.config(p) for p in job.starts if job.task.config(p) not in gates]
             ahead = now + (until - now) * _AHEAD
-            opened = partial(_examiner, scene, op, call)
+            opened = partial(_examiner, scene, op, call, ahead)
             gates.update(judge_ahead(firsts, opened, options.workers, ahead))
         effort = Effort(options.trials, options.seed, until)
         folders = Folders(options.out / "configs" / "records", options.out / "configs")
@@ -208,7 +214,7 @@ def _tune_op(scene: Scene, op: str) -> None:
             scene.log.add("note", text=f"{what} was not tuned: {why}")
 
 
-def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate]) -> Job:
+def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate], until: float) -> Job:
     """The task of one op and call, with workers of the site."""
     site, options = scene.site, scene.options
     subject = site.subject(op, call.dtype, call.size)
@@ -221,19 +227,21 @@ def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate]) -> J
 
     @contextmanager
     def examiner() -> Generator[Judged]:
-        with _examiner(scene, op, call) as opened:
-            yield Judged(opened, gates)
+        with _examiner(scene, op, call, until) as opened:
+            yield Judged(opened, gates, until)
 
     return Job(task, examiner, job.starts)
 
 
-def _examiner(scene: Scene, op: str, call: Call) -> WorkerExaminer:
-    """A worker of the site that has at most the time that is left for each answer."""
-    bench = scene.site.bench(scene.site.subject(op, call.dtype, call.size))
-    limit_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
+def _examiner(scene: Scene, op: str, call: Call, until: float) -> WorkerExaminer:
+    """A worker of the site that has at most the time until ``until`` for each answer."""
+    subject = scene.site.subject(op, call.dtype, call.size)
+    bench = scene.site.bench(subject)
+    limit_s = min(scene.options.timeout_s, max(_LEAST_S, until - time.monotonic()))
     bench.timeout_s = bench.prepare_s = limit_s
     work = Work(call.heads, call.tokens, seed=scene.options.seed)
-    return WorkerExaminer(bench, QUICK, work)
+    cases = (*applicable(recurrence_in(subject.folder)), "packed")
+    return WorkerExaminer(bench, replace(QUICK, cases=cases, seed=scene.options.seed), work)
 
 
 def bench(scene: Scene) -> None:

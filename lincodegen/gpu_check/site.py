@@ -136,7 +136,7 @@ class Machine:
     def peers(self, out: Path, ops: Sequence[str], budget_s: float) -> str:
         """Runs the benchmarks in a process that is killed when its time is over."""
         command = [sys.executable, "-m", "lincodegen.gpu_check.peers", self._device]
-        arguments = [str(out / "bench.json"), str(budget_s), ",".join(ops)]
+        arguments = [str(out / "bench.json"), str(0.9 * budget_s), ",".join(ops)]
         environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
         environment["LINCODEGEN_CONFIG_DIR"] = str(out / "configs")
         with (out / "bench.log").open("w", encoding="utf-8") as log:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from lincodegen.config import OpConfig
 from lincodegen.errors import LincodegenError
 from lincodegen.tune.records import Gate
+from lincodegen.tune.search import TimeIsUp
 from lincodegen.tune.tuner import Examiner
 
 Open = Callable[[], AbstractContextManager[Examiner]]
@@ -38,7 +39,10 @@ def judge_ahead(
             with opened() as examiner:
                 while time.monotonic() < until:
                     config = todo.get_nowait()
-                    found[config] = examiner.judge(config)
+                    gate = examiner.judge(config)
+                    # who had not enough time is no worse than who had none
+                    if gate.verdict != "timeout" or time.monotonic() < until:
+                        found[config] = gate
         except (queue.Empty, LincodegenError):
             return
 
@@ -51,14 +55,21 @@ def judge_ahead(
 
 
 class Judged:
-    """An examiner that need not judge again what is known."""
+    """An examiner that need not judge again what is known, and has time until ``until``."""
 
-    def __init__(self, examiner: Examiner, known: Mapping[OpConfig, Gate]) -> None:
-        self._examiner, self._known = examiner, known
+    def __init__(self, examiner: Examiner, known: Mapping[OpConfig, Gate], until: float) -> None:
+        self._examiner, self._known, self._until = examiner, known, until
 
     def judge(self, config: OpConfig) -> Gate:
-        """The verdict that is known, else the examiner's."""
-        return self._known.get(config) or self._examiner.judge(config)
+        """The verdict that is known, else the examiner's.
+
+        Raises:
+            TimeIsUp: there was none in the time that was left.
+        """
+        gate = self._known.get(config) or self._examiner.judge(config)
+        if gate.verdict == "timeout" and time.monotonic() >= self._until:
+            raise TimeIsUp
+        return gate
 
     def times(self, config: OpConfig, repeats: int) -> Sequence[float]:
         """The examiner's times."""

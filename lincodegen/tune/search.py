@@ -135,7 +135,7 @@ def search(
         else:
             how = "estimator"
             _propose(run, effort)
-    except _TimeIsUp:
+    except TimeIsUp:
         cut_off = True
     usable = {p: t for p, t in run.tried.items() if t is not None}
     best = min(usable, key=lambda p: (usable[p], space.ranks(p)), default=None)
@@ -155,8 +155,8 @@ def transferred(
     return tuple(dict.fromkeys(turns))[:count]
 
 
-class _TimeIsUp(Exception):
-    """A point is asked for that is not on record, and the time is over."""
+class TimeIsUp(Exception):
+    """The time is over before a point is measured; the search ends with what it has."""
 
 
 class _Run:
@@ -173,7 +173,7 @@ class _Run:
         """Its seconds, from the record if they are there."""
         if point not in self._known:
             if time.monotonic() >= self._until:
-                raise _TimeIsUp
+                raise TimeIsUp
             self._known[point] = self._measure(point)
             self.measured += 1
         self.tried[point] = self._known[point]

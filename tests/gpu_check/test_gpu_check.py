@@ -192,7 +192,7 @@ def test_an_op_that_hangs_dies_or_raises_costs_its_own_verdict_alone(tmp_path, m
     quick_only(monkeypatch)
     site = Machine("cpu", "torch", "hanging_ops:planted")
     given = options(tmp_path, ops=("retention",), phases=("check",), workers=1, size=8)
-    given = replace(given, dtypes=tuple(VERDICTS), timeout_s=8.0)
+    given = replace(given, dtypes=tuple(VERDICTS), timeout_s=6.0)
     run(given, site, lambda _: None)
     data, _ = said(tmp_path)
     assert {c["dtype"]: c["verdict"] for c in data["checks"]} == VERDICTS
@@ -201,7 +201,7 @@ def test_an_op_that_hangs_dies_or_raises_costs_its_own_verdict_alone(tmp_path, m
         for c in data["checks"]
         if c["verdict"] != "passed"
     }
-    assert "no verdict after 8 s" in kept["timeout"]
+    assert "no verdict after 6 s" in kept["timeout"]
     assert "SIGSEGV" in kept["died"]
     assert "Traceback (most recent call last)" in kept["raised"]
     assert "out of resources: shared memory" in kept["raised"]
