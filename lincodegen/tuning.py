@@ -19,6 +19,7 @@ from lincodegen.resources import config_dir, offline_dir, records_dir
 from lincodegen.runtime.tables import Entry, Header
 from lincodegen.runtime.tuned import DTYPE_NAMES, code_digest, device_header
 from lincodegen.targets import Target, from_device, load_target
+from lincodegen.tune import machine
 from lincodegen.tune.candidates import Model, Pool, first_choice, shortlist
 from lincodegen.tune.export import write_table
 from lincodegen.tune.gate import Subject, Trials, Work
@@ -112,8 +113,10 @@ def tune(
     Records go to `records_dir`, the table of the device to `config_dir`.
 
     Raises:
-        TuningError: an op runs token by token, or no configuration of it fits.
+        TuningError: an op runs token by token, no configuration of it fits, or there is no such
+            device.
     """
+    machine.require(device)
     where = torch.device(device)
     jobs: list[Job] = []
     # candidates are compiled in the first part of the time, the same share for each spec

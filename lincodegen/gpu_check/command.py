@@ -15,12 +15,15 @@ def check(
     """Runs a check and gives its summary.
 
     Raises:
+        TuningError: PyTorch has no such device.
         RecordError: the folder cannot be written.
     """
     # PyTorch is imported here: a wrong option is told at once
     from lincodegen.gpu_check.run import run
     from lincodegen.gpu_check.site import Machine
+    from lincodegen.tune.machine import require
 
+    require(device)
     return run(options, Machine(device, form), say)
 
 

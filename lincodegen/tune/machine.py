@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from lincodegen.errors import TuningError
 from lincodegen.loading import package_digest_in
 from lincodegen.runtime.tuned import code_digest, device_header
 from lincodegen.tune.records import Provenance
@@ -33,6 +34,19 @@ def provenance(folder: Path, device: torch.device, seed: int) -> Provenance:
         time.time(),
         socket.gethostname(),
     )
+
+
+def require(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        TuningError: PyTorch can use no GPU.
+    """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise TuningError(
+            f"device {device}: PyTorch can use no GPU here; `lincodegen doctor` says why, and "
+            "--device cpu does without."
+        )
 
 
 def _driver(device: torch.device) -> str:

@@ -96,6 +96,18 @@ def test_a_dimension_that_is_none_is_refused(config_dir):
     assert "no dimension is called 'Z'; there are K, V" in done.output
 
 
+@pytest.mark.parametrize(
+    "arguments", [["tune", OP, "--device", "cuda"], ["gpu-check", "--out", "x"]]
+)
+def test_a_gpu_that_is_not_there_is_refused(config_dir, monkeypatch, arguments):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(config_dir)
+    done = lincodegen_(*arguments)
+    assert done.exit_code == 1
+    assert "PyTorch can use no GPU here" in done.output
+    assert not (config_dir / "x").exists()
+
+
 def test_an_unlisted_target_is_refused(config_dir):
     done = lincodegen_("tune", OP, "--offline", "--target", "sm_1")
     assert done.exit_code == 1

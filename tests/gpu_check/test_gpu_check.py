@@ -217,6 +217,17 @@ def test_kernels_are_rehearsed_in_the_interpreter(tmp_path, monkeypatch):
     assert data["machine"]["device"] == "interpreter"
 
 
+@pytest.mark.gpu
+def test_kernels_are_judged_tuned_and_timed_on_a_device(tmp_path):
+    call = (Call(16, 1024, 128, "bfloat16"),)
+    given = options(tmp_path, ops=("retention",), budget_s=240.0, calls=call, tuned=1, trials=3)
+    run(replace(given, dtypes=("bfloat16",)), Machine(), lambda _: None)
+    data, _ = said(tmp_path)
+    assert [c["verdict"] for c in data["checks"]] == ["passed"]
+    assert data["tuned"][0]["best"] is not None
+    assert {t["configuration"] for t in data["times"]} == {"as shipped", "tuned"}
+
+
 OWN = "optuna,rich,click,ruamel,numpy"
 """Packages that PyTorch does without."""
 
