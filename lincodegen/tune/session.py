@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,28 +17,36 @@ from lincodegen.errors import LincodegenError
 from lincodegen.runtime.tables import Header
 from lincodegen.runtime.tuned import DTYPE_NAMES
 from lincodegen.tune import machine, measure
+from lincodegen.tune.ahead import Judged, judge_ahead
 from lincodegen.tune.export import chosen_entries, write_table
 from lincodegen.tune.gate import Subject, Trials, Work, Worker
 from lincodegen.tune.journal import Writer, read_records
-from lincodegen.tune.records import Gate, Provenance, Resources
+from lincodegen.tune.records import Gate, Provenance, Record, Resources
 from lincodegen.tune.search import Effort, Point
 from lincodegen.tune.shortlist import Shortlist, chunk_space
-from lincodegen.tune.tuner import Examiner, Task, TuningReport, tune
+from lincodegen.tune.tuner import Examiner, Task, TuningReport, own_records, tune
 
 CHUNKS = (16, 32, 64, 128, 256)
 """Tokens of a chunk that the PyTorch form is tried with."""
+AHEAD = 0.5
+"""Share of a task's time in which several examiners judge."""
+MOST_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A task, who judges its candidates, and the points that come first.
 
-    ``examiner`` opens what judges; it is closed when the task is done.
+    Attributes:
+        examiner: opens what judges; it is closed when the task is done.
+        ahead: how many examiners judge the starts side by side before the clock runs; 0 where
+            judging takes no longer than timing.
     """
 
     task: Task
     examiner: Callable[[], AbstractContextManager[Examiner]]
     starts: tuple[Point, ...] = ()
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +125,10 @@ def run_session(
             mine = Effort(effort.trials, effort.seed, now + share)
             known = read_records(folders.records).records
             try:
+                gates = _ahead(job, known, now, share)
                 with job.examiner() as examiner:
-                    watched = Watched(examiner, lambda text, n=name: on_progress(f"{n}: {text}"))
+                    judged = Judged(examiner, gates, now + share)
+                    watched = Watched(judged, lambda text, n=name: on_progress(f"{n}: {text}"))
                     done.append(
                         tune(
                             job.task,
@@ -133,6 +144,17 @@ def run_session(
                 failed[name] = str(error)
             table = export_table(folders, header) or table
     return SessionReport(tuple(done), failed, tuple(left), table)
+
+
+def _ahead(
+    job: Job, known: Sequence[Record], now: float, share_s: float
+) -> Mapping[OpConfig, Gate]:
+    """Verdicts on the starts that are on no record, within a part of the time of a task."""
+    if not job.ahead:
+        return {}
+    recorded = own_records(job.task, known)
+    starts = [c for c in map(job.task.config, job.starts) if c not in recorded]
+    return judge_ahead(starts, job.examiner, job.ahead, now + AHEAD * share_s)
 
 
 def export_table(folders: Folders, header: Header) -> Path | None:
@@ -222,4 +244,6 @@ def worker_job(
         )
         return Job(task, examiner)
     task = Task(op, bucket, shortlist.space(), shortlist.config, shortlist.needs, provenance)
-    return Job(task, examiner, shortlist.starts())
+    # compilers and references wait for processors, not for the device
+    ahead = max(1, min(MOST_AHEAD, (os.cpu_count() or 1) - 1))
+    return Job(task, examiner, shortlist.starts(), ahead)

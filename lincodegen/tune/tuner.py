@@ -127,7 +127,7 @@ def tune(
         starts: points that are tried first.
         protocol: how times are compared.
     """
-    desk = _Desk(task, examiner, keep, _own(task, known))
+    desk = _Desk(task, examiner, keep, own_records(task, known))
     screened = protocol.screen
 
     def measured(point: Point) -> float | None:
@@ -155,7 +155,7 @@ def described(config: OpConfig) -> str:
     return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels])
 
 
-def _own(task: Task, known: Iterable[Record]) -> dict[OpConfig, Record]:
+def own_records(task: Task, known: Iterable[Record]) -> dict[OpConfig, Record]:
     """The last record of each configuration of this very text on this very device."""
     here = task.provenance()
     same = ("device", "target", "torch", "triton", "code")
