@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from lincodegen.runtime.backend import backend
 from lincodegen.runtime.chunks import ChannelSpan, Clock
-from lincodegen.runtime.lazy import Lazy
 from lincodegen.verify.call import Op
 
 
@@ -30,10 +29,11 @@ def emulator(op: Op, dtype: torch.dtype) -> Op | None:
     """The op with rounded products; None for one that is no generated package with kernels."""
     module = sys.modules.get(getattr(op, "__module__", ""))
     name = getattr(op, "__name__", "")
-    if module is None or not isinstance(getattr(module, "chunk", None), Lazy):
+    if module is None or not hasattr(module, "chunk"):
         return None
     copied = _copy(module, f"{module.__name__}_{str(dtype).removeprefix('torch.')}")
-    chunk: Any = copied.chunk.module
+    # the name in the package is the module itself once something of it was used
+    chunk: Any = importlib.import_module(f"{copied.__name__}.chunk")
     if dtype == torch.float16 and hasattr(chunk, "ChannelSpan"):
         chunk.ChannelSpan = _general_span
     for key, value in vars(chunk).items():

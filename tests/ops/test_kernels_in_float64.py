@@ -59,6 +59,7 @@ def op_in_float64(name, folder):
 def kernels_of(tmp_path, monkeypatch):
     """Gives an op that takes its kernels for float64."""
     install_interpreter_fixes()
+    monkeypatch.setattr("lincodegen.runtime.tuned._folders", {})
     monkeypatch.setattr("lincodegen.runtime.signature.chosen_backend", lambda *_: "triton")
     yield lambda name: op_in_float64(name, tmp_path)
     for name in [n for n in sys.modules if n.partition(".")[0].endswith("_in_float64")]:

@@ -93,7 +93,7 @@ def test_every_case(name, form, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_of_half_precision_multiply_it(name, monkeypatch):
     """No dot in float32 because an operand was computed, and so wider, before the kernels."""
-    kernels = importlib.import_module(load_shipped(name).__module__).kernels.module
+    kernels = importlib.import_module(f"{load_shipped(name).__module__}.kernels")
     found = []
     monkeypatch.setattr(
         kernels, "common_dtype", lambda *x: found.append(common_dtype(*x)) or found[-1]

@@ -49,6 +49,8 @@ def places(tmp_path, monkeypatch):
     own = tuned.device_header
     monkeypatch.setattr(tuned, "device_header", lambda d: H200 if d.type == "cuda" else own(d))
     load_shipped(NAME)
+    # tests of other files load copies of the op
+    monkeypatch.setattr("lincodegen.runtime.tuned._folders", {NAME: {generated_dir() / NAME}})
     tuned.forget()
     yield folders
     tuned.forget()
