@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lincodegen.runtime.blocks import by_heads
 from lincodegen.runtime.call import Call
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.schedules import pinned_schedule
@@ -78,6 +79,8 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
             raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
     if body.recurrent is not None and _schedule(call) == "recurrent":
         body, call = body.recurrent, call.looped()
+    elif body.recurrent is not None and call.backend == "torch" and call.device.type == "cpu":
+        body = Body(*by_heads(body.forward, body.backward))
     if call.packing is not None and call.backend == "torch":
         body = Body(*one_by_one(body.forward, body.backward))
     plan = Plan(call, body, tuple(constants))

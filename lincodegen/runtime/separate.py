@@ -20,7 +20,7 @@ def each_forward(
     forward: Function, call: Call, *arguments: object
 ) -> tuple[Tensors, Tensors, tuple[Tensors, ...]]:
     """The outputs of all sequences, their final states, and what each of them keeps."""
-    tensors, states, constants = _parted(call, arguments, len(call.signature.states))
+    tensors, states, constants = parted(call, arguments, len(call.signature.states))
     outputs: list[Tensors] = []
     finals: list[Tensors] = []
     kept: list[Tensors] = []
@@ -32,7 +32,7 @@ def each_forward(
             outputs.append(given)
             kept += saved
         finals.append(own)
-    return _joined(outputs, 1), _joined(finals, 0), tuple(kept)
+    return joined(outputs, 1), joined(finals, 0), tuple(kept)
 
 
 def each_backward(
@@ -44,10 +44,10 @@ def each_backward(
     """Gradients of the inputs row by row, those of parameters summed, those of states."""
     count = len(call.signature.outputs) + len(call.signature.states)
     arguments, cotangents = arguments[:-count], cast("Tensors", arguments[-count:])
-    tensors, _, constants = _parted(call, arguments, 0)
+    tensors, _, constants = parted(call, arguments, 0)
     d_outputs = cotangents[: len(call.signature.outputs)]
     d_finals = cotangents[len(call.signature.outputs) :]
-    parts = iter(_shares(kept, sum(r.stop > r.start for r in _rows(call))))
+    parts = iter(shares(kept, sum(r.stop > r.start for r in _rows(call))))
     found: list[tuple[Tensor | None, ...]] = []
     d_states: list[Tensors] = []
     for number, rows in enumerate(_rows(call)):
@@ -63,10 +63,10 @@ def each_backward(
     gradients = tuple(
         _merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
     )
-    return gradients, _joined(d_states, 0)
+    return gradients, joined(d_states, 0)
 
 
-def _parted(
+def parted(
     call: Call, arguments: Sequence[object], states: int
 ) -> tuple[Tensors, Tensors, Sequence[object]]:
     """Tensors, as many states, and constants."""
@@ -92,12 +92,14 @@ def _cut(call: Call, tensors: Tensors, rows: slice) -> Tensors:
     return (*(x[:, rows] for x in tensors[:inputs]), *tensors[inputs:])
 
 
-def _shares(kept: Sequence[Tensors], sequences: int) -> list[Sequence[Tensors]]:
+def shares(kept: Sequence[Tensors], sequences: int) -> list[Sequence[Tensors]]:
+    """What each sequence keeps of what all do."""
     size = len(kept) // max(sequences, 1)
     return [kept[i * size : (i + 1) * size] for i in range(sequences)]
 
 
-def _joined(parts: Sequence[Tensors], axis: int) -> Tensors:
+def joined(parts: Sequence[Tensors], axis: int) -> Tensors:
+    """The tensors of all parts, entry by entry."""
     return tuple(torch.cat(entries, axis) for entries in zip(*parts, strict=True))
 
 

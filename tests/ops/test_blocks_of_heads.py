@@ -1,0 +1,60 @@
+"""The PyTorch form with its heads some at a time: the same bits, for every op."""
+
+import pytest
+import torch
+from op_cases import NAMES, evaluated, op_of, recurrence_of, sizes_of
+
+from lincodegen.runtime import blocks
+from lincodegen.verify.inputs import Geometry, draw
+
+LENGTH = 70
+
+
+def drawn(name, heads, cu_seqlens=None):
+    batch = 2 if cu_seqlens is None else 1
+    geometry = Geometry(sizes_of(name), LENGTH, batch=batch, heads=heads, cu_seqlens=cu_seqlens)
+    return draw(recurrence_of(name), geometry)
+
+
+def counted(monkeypatch):
+    """The numbers of blocks that calls take."""
+    found, own = [], blocks.count_of
+
+    def count_of(*arguments):
+        found.append(own(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(blocks, "count_of", count_of)
+    return found
+
+
+@pytest.mark.parametrize("cu_seqlens", [None, (0, 30, 30, LENGTH)], ids=["plain", "packed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_results_and_gradients_are_the_same_bits(name, cu_seqlens, monkeypatch):
+    case = drawn(name, 4, cu_seqlens)
+    whole = evaluated(name, "torch", case)
+    counts = counted(monkeypatch)
+    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    found = evaluated(name, "torch", case)
+    assert set(counts) == {4}
+    sums = {f"grad {x.name}" for x in recurrence_of(name).parameters}
+    for tensor, x in whole.items():
+        slack = 1e-6 * float(x.abs().max()) if tensor in sums else 0.0
+        assert (found[tensor] - x).abs().max() <= slack, tensor
+
+
+def test_blocks_keep_groups_of_heads_whole(monkeypatch):
+    name = "gated_delta_rule"
+    case = drawn(name, {"q": 2, "k": 2, "v": 8, "g": 8, "beta": 8})
+    whole = evaluated(name, "torch", case)
+    counts = counted(monkeypatch)
+    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    found = evaluated(name, "torch", case)
+    assert set(counts) == {2}
+    assert all(torch.equal(found[tensor], x) for tensor, x in whole.items())
+
+
+def test_few_heads_are_one_block(monkeypatch):
+    counts = counted(monkeypatch)
+    op_of("retention", "torch")(**drawn("retention", 4).tensors)
+    assert counts == [1]
