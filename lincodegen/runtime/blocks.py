@@ -30,9 +30,11 @@ MOST_ELEMENTS = 1 << 21
 
 def count_of(call: Call, tensors: Tensors) -> int:
     """Into how many blocks the heads of a call go: the fewest that are small enough."""
-    heads = math.gcd(*call.heads.values())
-    each = max(x.numel() // x.shape[TOKEN_AXIS] for x in tensors)
+    each = max([x.numel() // x.shape[TOKEN_AXIS] for x in tensors])
     total = each * max(call.heads.values())
+    if total <= MOST_ELEMENTS:
+        return 1
+    heads = math.gcd(*call.heads.values())
     counts = (n for n in range(1, heads + 1) if heads % n == 0)
     return next((n for n in counts if total <= n * MOST_ELEMENTS), heads)
 

@@ -29,6 +29,11 @@ LEAST_CHUNK = 16
 """A dot of a kernel takes no fewer rows."""
 
 
+def cast_to(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)``, which costs even where there is nothing to do."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 class Layout(NamedTuple):
     """What the shapes, dtypes and devices of a call's arguments say.
 
@@ -209,7 +214,7 @@ class Call(NamedTuple):
         """Outputs with as many heads as they have by the spec, in the first input's dtype."""
         pairs = zip(self.signature.outputs, outputs, strict=True)
         taken = [take_heads(x, self.heads[f"output {o.name}"]) for o, x in pairs]
-        return [x.to(self.output_dtype) for x in taken]
+        return [cast_to(x, self.output_dtype) for x in taken]
 
     def left(self, finals: Sequence[Tensor]) -> list[Tensor]:
         """Final states with as many heads as the states have."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lincodegen.runtime.backend import chosen_backend
-from lincodegen.runtime.call import Call
+from lincodegen.runtime.call import Call, cast_to
 from lincodegen.runtime.function import surroundings
 from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
 from lincodegen.runtime.sizes import evaluate, shown
@@ -142,7 +142,9 @@ class Decoder:
                 sizes = (call.sizes[n] for n in self._sizes)
                 outputs = _in_torch(token, self._tokens.step, (*constants, *sizes))
             outputs = tuple(
-                _cast(take_heads(x, call.heads[f"output {o.name}"], STATE_AXIS), call.output_dtype)
+                cast_to(
+                    take_heads(x, call.heads[f"output {o.name}"], STATE_AXIS), call.output_dtype
+                )
                 for o, x in zip(call.signature.outputs, outputs, strict=True)
             )
         state = token.given[0] if len(token.given) == 1 else token.given
@@ -153,11 +155,6 @@ class Decoder:
         has_kernels = self._kernels is not None and call.batch > 0
         backend = chosen_backend(call.device, call.dtype, has_kernels)
         return self._kernels if backend == "triton" else None
-
-
-def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x.to(dtype)``, which costs even where there is nothing to do."""
-    return x if x.dtype == dtype else x.to(dtype)
 
 
 def _repeated(x: Tensor, heads: int, axis: int) -> Tensor:
@@ -175,14 +172,14 @@ def _in_torch(token: Token, step: Step, numbers: Sequence[float]) -> Sequence[Te
     most = max(*call.heads.values(), 1)
     inputs = len(call.signature.inputs)
     tensors = [
-        _repeated(_cast(x, call.dtype), most, STATE_AXIS if i < inputs else 0)
+        _repeated(cast_to(x, call.dtype), most, STATE_AXIS if i < inputs else 0)
         for i, x in enumerate(token.present())
     ]
     rows = token.states
     if slots is not None:
         place = slots.clamp(min=0)
         rows = [x.index_select(0, place) for x in token.states]
-    entered = [repeat_heads(_cast(x, call.dtype), most, STATE_AXIS) for x in rows]
+    entered = [repeat_heads(cast_to(x, call.dtype), most, STATE_AXIS) for x in rows]
     results = step(*tensors, *entered, *numbers)
     count = len(call.signature.outputs)
     for state, held, new in zip(call.signature.states, token.states, results[count:], strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lincodegen.runtime.blocks import by_heads
-from lincodegen.runtime.call import Call
+from lincodegen.runtime.call import Call, cast_to
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.schedules import pinned_schedule
 from lincodegen.runtime.separate import one_by_one
@@ -80,7 +81,7 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     if body.recurrent is not None and _schedule(call) == "recurrent":
         body, call = body.recurrent, call.looped()
     elif body.recurrent is not None and call.backend == "torch" and call.device.type == "cpu":
-        body = Body(*by_heads(body.forward, body.backward))
+        body = _in_blocks(body)
     if call.packing is not None and call.backend == "torch":
         body = Body(*one_by_one(body.forward, body.backward))
     plan = Plan(call, body, tuple(constants))
@@ -88,6 +89,11 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
         return plan
     results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
     return shaped(results, len(call.signature.outputs), output_final_state)
+
+
+@cache
+def _in_blocks(body: Body) -> Body:
+    return Body(*by_heads(body.forward, body.backward))
 
 
 def _schedule(call: Call) -> str | None:
@@ -186,10 +192,11 @@ class _Recurrence(torch.autograd.Function):
 
 def surroundings(call: Call) -> AbstractContextManager[object]:
     """Around an op's text: its configuration, no autocast, launches on its tensors' device."""
-    tuned = call.layout.tuned
-    elsewhere = call.device.type == "cuda" and call.device.index != torch.cuda.current_device()
-    kind = call.device.type
-    mixing = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    device, tuned = call.layout.device, call.layout.tuned
+    kind = device.type
+    elsewhere = kind == "cuda" and device.index != torch.cuda.current_device()
+    able = kind == "cpu" or torch.amp.is_autocast_available(kind)
+    mixing = able and torch.is_autocast_enabled(kind)
     # either costs microseconds, so that neither is entered in vain
     if tuned is None and not (elsewhere or mixing):
         return nullcontext()
@@ -197,7 +204,7 @@ def surroundings(call: Call) -> AbstractContextManager[object]:
     if tuned is not None:
         stack.enter_context(running(tuned))
     if elsewhere:
-        stack.enter_context(torch.cuda.device(call.device))
+        stack.enter_context(torch.cuda.device(device))
     if mixing:
         stack.enter_context(torch.autocast(kind, enabled=False))
     return stack
@@ -212,7 +219,7 @@ def _parts(tensors: Tensors, lengths: Sequence[int]) -> Kept:
 def _computed(call: Call, arrays: Sequence[Tensor | None]) -> list[Tensor]:
     """The tensors of a call as its text takes them: kernels read every dtype themselves."""
     tensors = [x for x in arrays[: len(call.tensors)] if x is not None]
-    return tensors if call.backend == "triton" else [x.to(call.dtype) for x in tensors]
+    return tensors if call.backend == "triton" else [cast_to(x, call.dtype) for x in tensors]
 
 
 def _own(gradient: Tensor | None, array: Tensor | None, needed: bool) -> Tensor | None:
