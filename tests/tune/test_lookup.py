@@ -1,5 +1,6 @@
 """Tuned configurations as calls find them: order of tables, what is a miss, what a kernel sees."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -279,7 +280,7 @@ def test_a_backward_in_another_thread_takes_the_configuration_of_its_forward(mon
     """As for CUDA tensors, whose backward runs in a thread of autograd's."""
     pytest.importorskip("triton", reason="launchers are watched")
     op = getattr(lincodegen.ops, NAME)
-    kernels = sys.modules[op.__module__].kernels.module
+    kernels = importlib.import_module(f"{op.__module__}.kernels")
     seen = []
 
     def watched(name, label, *arguments, **sizes):
