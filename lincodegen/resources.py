@@ -34,6 +34,11 @@ def defaults_dir() -> Path:
     return Path(__file__).parent / "configs" / "defaults"
 
 
+def important_ops_file() -> Path:
+    """The ops that are checked, tuned and timed first, a name a line: part of the package."""
+    return Path(__file__).parent / "configs" / "important_ops.txt"
+
+
 def tuned_dir() -> Path:
     """The packaged tables of tuned configurations, one file a device."""
     return Path(__file__).parent / "configs"

@@ -9,23 +9,11 @@ from pathlib import Path
 
 from lincodegen.errors import TuningError
 from lincodegen.loading import shipped_names
+from lincodegen.resources import important_ops_file
 
 PHASES = ("check", "tune", "bench")
 SHARES = {"check": 0.45, "tune": 0.35, "bench": 0.2}
 """Of the budget; what a phase leaves over goes to those after it."""
-IMPORTANT = (
-    "gated_delta_rule",
-    "kda",
-    "delta_product",
-    "mamba2",
-    "gla",
-    "delta_rule",
-    "gated_delta_product",
-    "rwkv7",
-    "retention",
-    "dplr",
-)
-"""Come first; the other ops follow by name."""
 MOST_WORKERS = 14
 
 
@@ -74,7 +62,7 @@ class Options:
 
 
 def by_importance(named: Sequence[str]) -> tuple[str, ...]:
-    """The ops that are named, else all that are shipped, the important ones first.
+    """The ops that are named, else all that are shipped: first those of the list, then by name.
 
     Raises:
         TuningError: no op has such a name.
@@ -85,7 +73,8 @@ def by_importance(named: Sequence[str]) -> tuple[str, ...]:
         raise TuningError(f"no op {unknown[0]!r}; there are {', '.join(shipped)}")
     if named:
         return tuple(dict.fromkeys(named))
-    first = [name for name in IMPORTANT if name in shipped]
+    listed = important_ops_file().read_text(encoding="utf-8").split()
+    first = [name for name in listed if name in shipped]
     return (*first, *(name for name in shipped if name not in first))
 
 

@@ -15,7 +15,7 @@ from lincodegen.runtime.heads import STATE_AXIS, repeat_heads, take_heads
 from lincodegen.runtime.sizes import evaluate, shown
 
 if TYPE_CHECKING:
-    from lincodegen.runtime.call import Layout, States
+    from lincodegen.runtime.call import States
     from lincodegen.runtime.signature import Signature, State
 
     class Form(Protocol):
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Step = Callable[..., Sequence[Tensor]]
-Key = tuple[object, ...]
-
-
-KEPT_LAYOUTS = 64
-"""Combinations of shapes, dtypes and devices that a decoder remembers."""
 
 
 class Store(NamedTuple):
@@ -93,7 +88,6 @@ class Decoder:
         self._kernels = kernels
         self._sizes = tuple(sizes)
         self._names = [x.name for x in (*signature.inputs, *signature.parameters)]
-        self._layouts: dict[Key, Layout] = {}
 
     def read(
         self,
@@ -116,19 +110,8 @@ class Decoder:
         return Token(call, tensors, given, states, state_indices)
 
     def _call(self, tensors: tuple[Tensor | None, ...]) -> Call:
-        """The call of some tensors; what their shapes say is read once."""
-        if torch.compiler.is_compiling():
-            layout = self._signature.token(tensors).layout
-        else:
-            key = tuple(
-                (x.shape, x.dtype, x.device) if isinstance(x, Tensor) else type(x) for x in tensors
-            )
-            layout = self._layouts.get(key)
-            if layout is None:
-                layout = self._signature.token(tensors).layout
-                if len(self._layouts) >= KEPT_LAYOUTS:
-                    self._layouts.clear()
-                self._layouts[key] = layout
+        """The call of some tensors."""
+        layout = self._signature.token_layout(tensors)
         return Call(layout, dict(zip(self._names, tensors, strict=True)), ())
 
     def run(self, token: Token, constants: Sequence[float]) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -90,14 +90,10 @@ class Signature:
         """
         states = self._initial_states(initial_state)
         offsets = cu_seqlens if cu_seqlens is not None else cu_seqlens_cpu
-        key = _look(tensors, states, offsets)
-        layout = None if key is None else self.layouts.get(key)
-        if layout is None:
-            layout = self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu))
-            if key is not None:
-                if len(self.layouts) >= MOST_LAYOUTS:
-                    self.layouts.clear()
-                self.layouts[key] = layout
+        layout = self._remembered(
+            _look(tensors, states, offsets),
+            lambda: self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu)),
+        )
         count = len(self.inputs)
         given = dict(zip(self._names, tensors, strict=True))
         for name, value in zip(self._names[count:], tensors[count:], strict=True):
@@ -107,6 +103,17 @@ class Signature:
             leading = (layout.batch, layout.length)
             packing = read_packing(self.name, (cu_seqlens, cu_seqlens_cpu), leading, layout.device)
         return Call(layout, given, states, packing)
+
+    def _remembered(self, key: object, read: Callable[[], Layout]) -> Layout:
+        """The layout that like arguments had, else the one read; None is like nothing."""
+        layout = None if key is None else self.layouts.get(key)
+        if layout is None:
+            layout = read()
+            if key is not None:
+                if len(self.layouts) >= MOST_LAYOUTS:
+                    self.layouts.clear()
+                self.layouts[key] = layout
+        return layout
 
     def layout(
         self,
@@ -173,11 +180,17 @@ class Signature:
         size = max((evaluate(s, sizes) for state in self.states for s in state.shape), default=1)
         return chunk_tokens(self.name, tokens, common_dtype(*vectors), size, device)
 
-    def token(self, tensors: Sequence[Tensor | None], state: States = None) -> Call:
-        """Reads the arguments of one token, inputs [B, H, *shape]."""
-        count = len(self.inputs)
-        inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
-        return self.call([*inputs, *tensors[count:]], state)
+    def token_layout(self, tensors: Sequence[Tensor | None]) -> Layout:
+        """The layout of the arguments of one token, inputs [B, H, *shape]."""
+
+        def read() -> Layout:
+            count = len(self.inputs)
+            inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
+            return self.layout([*inputs, *tensors[count:]])
+
+        seen = _look(tensors, (), None)
+        # what is a token's shape is no sequence's
+        return self._remembered(None if seen is None else ("token", seen), read)
 
     @property
     def _arguments(self) -> tuple[Argument, ...]:

@@ -14,11 +14,12 @@ from made_up_site import Site
 
 from lincodegen.errors import LincodegenError, TuningError
 from lincodegen.gpu_check.log import Log
-from lincodegen.gpu_check.options import IMPORTANT, Call, Options, by_importance, phase_order
+from lincodegen.gpu_check.options import Call, Options, by_importance, phase_order
 from lincodegen.gpu_check.phases import QUICK
 from lincodegen.gpu_check.run import run
 from lincodegen.gpu_check.site import Machine
 from lincodegen.loading import shipped_names
+from lincodegen.resources import important_ops_file
 from lincodegen.runtime.tables import read_table
 from lincodegen.tune.journal import read_records
 from lincodegen.tune.records import Gate
@@ -67,7 +68,8 @@ def test_important_ops_come_first_and_all_are_judged_quickly_before_any_thorough
     run(options(tmp_path, workers=1, phases=("check",)), site, lambda _: None)
     once = [(op, dtype) for dtype in ("bfloat16", "float32") for op in OPS]
     assert [(op, dtype) for op, dtype, _ in site.judged] == [*once, *once]
-    assert by_importance(())[: len(IMPORTANT)] == IMPORTANT
+    listed = tuple(important_ops_file().read_text(encoding="utf-8").split())
+    assert by_importance(())[: len(listed)] == listed
     assert set(by_importance(())) == set(shipped_names())
 
 

@@ -106,6 +106,13 @@ def test_bad_arguments_are_refused_each_time():
             gated_delta_rule(given[0].numpy(), *given[1:])
 
 
+def test_a_token_is_no_sequence():
+    token = [x[:, 0] for x in arguments()]
+    gated_delta_rule.step(*token)
+    with pytest.raises(ValueError, match="q has the shape"):
+        gated_delta_rule(*token)
+
+
 def test_layouts_do_not_pile_up(monkeypatch):
     monkeypatch.setattr("lincodegen.runtime.signature.MOST_LAYOUTS", 4)
     signature = gated_delta_rule.signature
