@@ -6,9 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-SCHEDULES = ("scan", "split", "recurrent")
-_LARGEST = {"chunk_size": 1024, "tile_k": 512, "tile_v": 512, "num_warps": 32, "num_stages": 8}
-_LEAST = {"chunk_size": 1, "tile_k": 16, "tile_v": 16, "num_warps": 1, "num_stages": 1}
+SCHEDULES = ("scan", "split", "segment", "recurrent")
+_LARGEST = {
+    "chunk_size": 1024,
+    "segment_chunks": 4096,
+    "tile_k": 512,
+    "tile_v": 512,
+    "num_warps": 32,
+    "num_stages": 8,
+}
+_LEAST = {
+    "chunk_size": 1,
+    "segment_chunks": 1,
+    "tile_k": 16,
+    "tile_v": 16,
+    "num_warps": 1,
+    "num_stages": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +52,21 @@ class OpConfig:
         chunk_size: tokens a chunk.
         kernels: by the kernels' labels, ascending; none for the PyTorch form.
         schedule: one of `SCHEDULES`; None leaves it to the size of a call.
+        segment_chunks: chunks of a segment under ``segment``; 0 leaves it to the size of a call.
     """
 
     chunk_size: int
     kernels: tuple[tuple[str, Config], ...] = ()
     schedule: str | None = None
+    segment_chunks: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         rows = {label: asdict(config) for label, config in self.kernels}
         for row in rows.values():
             del row["chunk_size"]
-        return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule}
+        found = {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule}
+        return {**found, **({"segment_chunks": n} if (n := self.segment_chunks) else {})}
 
     @staticmethod
     def from_json(value: object) -> OpConfig:
@@ -65,7 +82,10 @@ class OpConfig:
         rows = {str(k): _mapping(v, k) for k, v in _mapping(data.get("kernels"), "kernels").items()}
         names = [f.name for f in fields(Config)][1:]
         kernels = {k: Config(size, *(_number(v, name) for name in names)) for k, v in rows.items()}
-        return OpConfig(size, tuple(sorted(kernels.items())), schedule)
+        segment = _number(data, "segment_chunks") if "segment_chunks" in data else 0
+        if segment and schedule != "segment":
+            raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
+        return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment)
 
 
 class Bucket(NamedTuple):

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
@@ -610,6 +611,176 @@ def delta_product_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def delta_product_summary_fwd_kernel(
+    k,
+    A,
+    beta,
+    v,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_v: tl.constexpr,
+    H_beta: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    o_m = tl.arange(0, 2 * BT)
+    s_m = o_m % 2
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        t_m = i_t * BT + o_m // 2
+        m_m = t_m < T
+        row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
+        )
+        # k S_0: [2 * BT, BV]
+        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
+        # Z_m = A (ein_m + ein_m): [2 * BT, BV]
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_k_h).to(dtype),
+            input_precision=PRECISION,
+        )
+        # k Z_m: [BK, BV]
+        b_k_Z = tl.dot(tl.trans(b_k), b_Z.to(dtype), input_precision=PRECISION)
+        b_h = b_h + b_k_Z
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def delta_product_summary_bwd_kernel(
+    q,
+    do,
+    k,
+    A,
+    beta,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_q: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = q.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    o_m = tl.arange(0, 2 * BT)
+    s_m = o_m % 2
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        t_m = i_t * BT + o_m // 2
+        m_m = t_m < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = ((i_0 + t_m) * H_k + i_h // (H // H_k)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        m_t0mT = o_t[None, :] >= t_m[:, None]
+        # dO q: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
+        # dS_end + scale ein_: [BK, BV]
+        b_sum_kv = b_dh + scale * b_dot_kv
+        # dS_end k: [2 * BT, BV]
+        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
+        # q k: [2 * BT, BT]
+        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
+        # P_t0mT = q k * E(t0.read, m.write): [2 * BT, BT]
+        b_PT = b_q_k * tl.where(m_t0mT, 1.0, 0.0)
+        # P_t0mT dO: [2 * BT, BV]
+        b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # dZ_m = dS_end k + scale ein_m: [2 * BT, BV]
+        b_dZ = b_dh_k + scale * b_dot_mv
+        # A dZ_m: [2 * BT, BV]
+        b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        # dv = A dZ_m * beta: [2 * BT, BV]
+        b_dv = b_A_dZ * b_beta[:, None]
+        # dv k: [BK, BV]
+        b_dv_k = tl.dot(tl.trans(b_k), b_dv.to(dtype), input_precision=PRECISION)
+        # -dv k: [BK, BV]
+        b_scaled_kv = -b_dv_k
+        b_dh = b_sum_kv + b_scaled_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
@@ -620,9 +791,9 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(k, state, chunk_size, packed)
     config = tiles("delta_product", "prep_fwd", "k", k, K=K, V=V)
     A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=k.device)
     delta_product_prep_fwd_kernel[(NC * H,)](
@@ -642,11 +813,42 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), k.device):
+    if scans.segmented:
+        W = V + K
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
+        delta_product_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            k,
+            A,
+            beta,
+            v,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), k.device):
         config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-        delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             k,
             beta,
             v,
@@ -655,8 +857,8 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -698,7 +900,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
     else:
         config = tiles("delta_product", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             q,
             k,
             A,
@@ -708,8 +910,8 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -727,10 +929,11 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             A,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -745,15 +948,15 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     beta = beta.contiguous()
     q = q.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    A, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    A, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         beta,
         v,
@@ -762,8 +965,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -778,11 +981,42 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("delta_product", "scan_bwd", "v", k, K=K, V=V)
+        delta_product_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            q,
+            do,
+            k,
+            A,
+            beta,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("delta_product", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         q,
         do,
@@ -794,8 +1028,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -848,4 +1082,4 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         num_stages=config["num_stages"],
     )
     dbeta = dbeta.sum(0)
-    return dk, dv, dbeta, dq, dh0
+    return dk, dv, dbeta, dq, scans.first(dh0)

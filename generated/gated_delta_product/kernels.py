@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
@@ -800,6 +801,226 @@ def gated_delta_product_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def gated_delta_product_summary_fwd_kernel(
+    kj,
+    A,
+    beta,
+    v,
+    g,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_kj: tl.constexpr,
+    H_v: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = kj.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    o_m = tl.arange(0, 2 * BT)
+    s_m = o_m % 2
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        t_m = i_t * BT + o_m // 2
+        m_m = t_m < T
+        row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
+        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
+        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
+        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
+        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # kj S_0: [2 * BT, BV]
+        b_kj_h = tl.dot(b_kj, b_h.to(dtype), input_precision=PRECISION)
+        # beta * v + beta * scale_m: [2 * BT, BV]
+        b_sum_mv = (
+            b_beta[:, None] * b_v.to(tl.float32)
+            + b_beta[:, None] * -tl.exp2(b_W_m + b_G_m)[:, None] * b_kj_h
+        )
+        # Z_m = A (ein_m + ein_m): [2 * BT, BV]
+        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
+        # kj E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_kj),
+            (tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] * b_Z).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gated_delta_product_summary_bwd_kernel(
+    do,
+    q,
+    kj,
+    A,
+    beta,
+    g,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_kj: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    o_m = tl.arange(0, 2 * BT)
+    s_m = o_m % 2
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        t_m = i_t * BT + o_m // 2
+        m_m = t_m < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
+        row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        m_t0mT = o_t[None, :] >= t_m[:, None]
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
+        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
+        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
+        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
+        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        )
+        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
+        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
+        # dS_end kj: [2 * BT, BV]
+        b_dh_kj = tl.dot(b_kj, b_dh.to(dtype), input_precision=PRECISION)
+        # q kj: [2 * BT, BT]
+        b_q_kj = tl.dot(b_kj, tl.trans(b_q), input_precision=PRECISION)
+        # E(t0.read, m.write): [2 * BT, BT]
+        b_decay_mt0 = tl.where(
+            m_t0mT, tl.exp2((b_W[None, :] - b_W_m[:, None]) + (b_G[None, :] - b_G_m[:, None])), 0.0
+        )
+        # P_t0mT = q kj * E(t0.read, m.write): [2 * BT, BT]
+        b_PT = b_q_kj * b_decay_mt0
+        # P_t0mT dO: [2 * BT, BV]
+        b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # dZ_m = ein_m * E(end, m.write) + scale ein_m: [2 * BT, BV]
+        b_dZ = b_dh_kj * tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] + scale * b_dot_mv
+        # A dZ_m: [2 * BT, BV]
+        b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        # dv = A dZ_m * beta: [2 * BT, BV]
+        b_dv = b_A_dZ * b_beta[:, None]
+        # scale_m * E(m.read, start) kj: [BK, BV]
+        b_dot_kv_2 = tl.dot(
+            tl.trans(b_kj),
+            (-b_dv * tl.exp2(b_W_m + b_G_m)[:, None]).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_dh = b_sum_kv + b_dot_kv_2
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = kj.shape[0], kj.shape[1], state.shape[1]
@@ -811,9 +1032,9 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(kj, state, chunk_size, packed)
     config = tiles("gated_delta_product", "prep_fwd", "k", kj, K=K, V=V)
     A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
     gated_delta_product_prep_fwd_kernel[(NC * H,)](
@@ -835,11 +1056,44 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), kj.device):
+    if scans.segmented:
+        W = V + K
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
+        gated_delta_product_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            kj,
+            A,
+            beta,
+            v,
+            g,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), kj.device):
         config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
-        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             kj,
             beta,
             v,
@@ -849,8 +1103,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_kj=kj.shape[2],
@@ -895,7 +1149,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("gated_delta_product", "scan_fwd", "v", kj, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=kj.device)
-        gated_delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gated_delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             q,
             kj,
             A,
@@ -906,8 +1160,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_kj=kj.shape[2],
@@ -926,10 +1180,11 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             A,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -945,15 +1200,15 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    A, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    A, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
     z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         kj,
         beta,
         v,
@@ -963,8 +1218,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_kj=kj.shape[2],
@@ -980,11 +1235,44 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("gated_delta_product", "scan_bwd", "v", kj, K=K, V=V)
+        gated_delta_product_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            do,
+            q,
+            kj,
+            A,
+            beta,
+            g,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("gated_delta_product", "scan_bwd", "v", kj, K=K, V=V)
     dr = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     dv = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gated_delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         kj,
         q,
         do,
@@ -997,8 +1285,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_kj=kj.shape[2],
@@ -1057,4 +1345,4 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     )
     dg = dg.sum(0)
     dbeta = dbeta.sum(0)
-    return dkj, dv, dbeta, dq, dg, dh0
+    return dkj, dv, dbeta, dq, dg, scans.first(dh0)

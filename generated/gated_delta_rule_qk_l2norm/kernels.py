@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
@@ -731,6 +732,208 @@ def gated_delta_rule_qk_l2norm_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def gated_delta_rule_qk_l2norm_summary_fwd_kernel(
+    k,
+    A,
+    beta,
+    v,
+    g,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_v: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # k S_0: [BT, BV]
+        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
+        # beta * v + beta * scale_m: [BT, BV]
+        b_sum_mv = (
+            b_beta[:, None] * b_v.to(tl.float32)
+            + b_beta[:, None] * -tl.exp2(b_W + b_G)[:, None] * b_k_h
+        )
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
+        # k E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_k),
+            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gated_delta_rule_qk_l2norm_summary_bwd_kernel(
+    do,
+    q,
+    k,
+    A,
+    beta,
+    g,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_upper = o_i[None, :] >= o_i[:, None]
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        )
+        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
+        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
+        # dS_end k: [BT, BV]
+        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
+        # q k: [BT, BT]
+        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
+        # E(t0.read, m.write): [BT, BT]
+        b_decay_mt0 = tl.where(
+            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        )
+        # P_t0mT = q k * E(t0.read, m.write): [BT, BT]
+        b_PT = b_q_k * b_decay_mt0
+        # P_t0mT dO: [BT, BV]
+        b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # dZ_m = ein_m * E(end, m.write) + scale ein_m: [BT, BV]
+        b_dZ = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + scale * b_dot_mv
+        # A dZ_m: [BT, BV]
+        b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        # dv = A dZ_m * beta: [BT, BV]
+        b_dv = b_A_dZ * b_beta[:, None]
+        # scale_m * E(m.read, start) k: [BK, BV]
+        b_dot_kv_2 = tl.dot(
+            tl.trans(b_k),
+            (-b_dv * tl.exp2(b_W + b_G)[:, None]).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_dh = b_sum_kv + b_dot_kv_2
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
@@ -742,9 +945,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(k, state, chunk_size, packed)
     config = tiles("gated_delta_rule_qk_l2norm", "prep_fwd", "k", k, K=K, V=V)
     A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
     gated_delta_rule_qk_l2norm_prep_fwd_kernel[(NC * H,)](
@@ -766,11 +969,48 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), k.device):
+    if scans.segmented:
+        W = V + K
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
+        gated_delta_rule_qk_l2norm_summary_fwd_kernel[
+            (triton.cdiv(W, config["BV"]) * scans.number * H,)
+        ](
+            k,
+            A,
+            beta,
+            v,
+            g,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), k.device):
         config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-        gated_delta_rule_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gated_delta_rule_qk_l2norm_states_fwd_kernel[
+            (triton.cdiv(V, config["BV"]) * scans.number * H,)
+        ](
             k,
             beta,
             v,
@@ -780,8 +1020,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -826,7 +1066,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("gated_delta_rule_qk_l2norm", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        gated_delta_rule_qk_l2norm_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gated_delta_rule_qk_l2norm_scan_fwd_kernel[
+            (triton.cdiv(V, config["BV"]) * scans.number * H,)
+        ](
             q,
             k,
             A,
@@ -837,8 +1079,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -857,10 +1099,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             A,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -876,15 +1119,17 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    A, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    A, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gated_delta_rule_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gated_delta_rule_qk_l2norm_states_fwd_kernel[
+        (triton.cdiv(V, config["BV"]) * scans.number * H,)
+    ](
         k,
         beta,
         v,
@@ -894,8 +1139,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -911,11 +1156,46 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("gated_delta_rule_qk_l2norm", "scan_bwd", "v", k, K=K, V=V)
+        gated_delta_rule_qk_l2norm_summary_bwd_kernel[
+            (triton.cdiv(V, config["BV"]) * scans.number * H,)
+        ](
+            do,
+            q,
+            k,
+            A,
+            beta,
+            g,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("gated_delta_rule_qk_l2norm", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gated_delta_rule_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gated_delta_rule_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         q,
         do,
@@ -928,8 +1208,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -988,4 +1268,4 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     )
     dg = dg.sum(0)
     dbeta = dbeta.sum(0)
-    return dk, dv, dbeta, dq, dg, dh0
+    return dk, dv, dbeta, dq, dg, scans.first(dh0)

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
@@ -589,6 +590,129 @@ def gla_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def gla_summary_fwd_kernel(
+    decay,
+    k_end,
+    v,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        # k * E(end, w.write) v: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gla_summary_bwd_kernel(
+    decay,
+    q_start,
+    do,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        # scale dO ein_t0: [BK, BV]
+        b_scaled_kv = scale * b_dot_kv
+        b_dh = b_product_kv + b_scaled_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
@@ -599,9 +723,9 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(v, state, chunk_size, packed)
     config = tiles("gla", "prep_fwd", "k", v, K=K, V=V)
     Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
     gla_prep_fwd_kernel[(NC * H,)](
@@ -647,18 +771,46 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), v.device):
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
+        gla_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            decay,
+            k_end,
+            v,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
         config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             decay,
             k_end,
             v,
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -697,7 +849,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("gla", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gla_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gla_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Pt0w,
             v,
             q_start,
@@ -707,8 +859,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -723,10 +875,11 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             Pt0w,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -741,11 +894,11 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    Pt0w, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    Pt0w, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
@@ -773,15 +926,15 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     )
     config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         decay,
         k_end,
         v,
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -794,10 +947,36 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("gla", "scan_bwd", "v", v, K=K, V=V)
+        gla_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            q_start,
+            do,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("gla", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gla_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gla_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k_end,
         Pt0w,
         do,
@@ -808,8 +987,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         K=K,
@@ -855,4 +1034,4 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    return dv, dq, dk, dg, dh0
+    return dv, dq, dk, dg, scans.first(dh0)

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
@@ -588,6 +589,147 @@ def gsa_Sk_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def gsa_Sk_summary_fwd_kernel(
+    decay,
+    s_end,
+    k,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_k = tl.load(
+            k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        # s * E(end, w.write) k: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gsa_Sk_summary_bwd_kernel(
+    decay,
+    do,
+    q,
+    g,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_do = tl.load(
+            do + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_q = tl.load(
+            q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = (
+            tl.load(
+                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_Wk = tl.cumsum(b_g_whole, 0)
+        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        # dO_t0 = scale dO: [BT, BK]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_dO * tl.exp2(b_Wk + b_Gk)).to(dtype)), b_q, input_precision=PRECISION
+        )
+        b_dh = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
@@ -598,9 +740,9 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(k, state, chunk_size, packed)
     config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
@@ -622,18 +764,46 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), k.device):
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
+        gsa_Sk_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            decay,
+            s_end,
+            k,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), k.device):
         config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             decay,
             s_end,
             k,
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -676,7 +846,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("gsa", "Sk_scan_fwd", "", k, K=K, V=V)
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-        gsa_Sk_scan_fwd_kernel[(N * H,)](
+        gsa_Sk_scan_fwd_kernel[(scans.number * H,)](
             q,
             k,
             s,
@@ -687,8 +857,8 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_k=k.shape[2],
@@ -704,7 +874,14 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-    return o, ht, (h0,)
+    return (
+        o,
+        scans.left(ht),
+        (
+            h0,
+            *scans.kept,
+        ),
+    )
 
 
 def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
@@ -717,11 +894,11 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    (h0,) = saved
+    cu_seqlens, places = numbered(packed)
+    h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
@@ -745,15 +922,15 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     )
     config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         decay,
         s_end,
         k,
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_k=k.shape[2],
@@ -766,10 +943,39 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("gsa", "Sk_scan_bwd", "v", k, K=K, V=V)
+        gsa_Sk_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            do,
+            q,
+            g,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("gsa", "Sk_scan_bwd", "v", k, K=K, V=V)
     dk = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         s_end,
         do,
         s,
@@ -781,8 +987,8 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -833,7 +1039,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
         num_stages=config["num_stages"],
     )
     dq = dq.sum(0)
-    return dk, dq, ds, dg, dh0
+    return dk, dq, ds, dg, scans.first(dh0)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -1397,6 +1603,126 @@ def gsa_Sv_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def gsa_Sv_summary_fwd_kernel(
+    decay,
+    s_end,
+    v,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_s_end = tl.load(
+            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        # s * E(end, w.write) v: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def gsa_Sv_summary_bwd_kernel(
+    decay,
+    q_start,
+    do,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        # dO_t0 q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        b_dh = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
@@ -1407,9 +1733,9 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(v, state, chunk_size, packed)
     config = tiles("gsa", "Sv_prep_fwd", "k", v, K=K, V=V)
     Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
     gsa_Sv_prep_fwd_kernel[(NC * H,)](
@@ -1455,18 +1781,46 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), v.device):
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
+        gsa_Sv_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            decay,
+            s_end,
+            v,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
         config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             decay,
             s_end,
             v,
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1504,7 +1858,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
     else:
         config = tiles("gsa", "Sv_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Pt0w,
             v,
             q_start,
@@ -1513,8 +1867,8 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             o,
             h0,
             ht,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1529,10 +1883,11 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             Pt0w,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -1547,11 +1902,11 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     s = s.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    Pt0w, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    Pt0w, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
@@ -1579,15 +1934,15 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     )
     config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         decay,
         s_end,
         v,
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -1600,10 +1955,35 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("gsa", "Sv_scan_bwd", "v", v, K=K, V=V)
+        gsa_Sv_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            q_start,
+            do,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("gsa", "Sv_scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    gsa_Sv_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         s_end,
         Pt0w,
         do,
@@ -1613,8 +1993,8 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
         dht,
         dh0,
         dh,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         K=K,
@@ -1659,4 +2039,4 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    return dv, dq, ds, dg, dh0
+    return dv, dq, ds, dg, scans.first(dh0)

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
@@ -729,6 +730,177 @@ def kda_qk_l2norm_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def kda_qk_l2norm_summary_fwd_kernel(
+    decay,
+    k_start,
+    A,
+    beta,
+    v,
+    k_end,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_beta: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k_start.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        # k * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv).to(dtype),
+            input_precision=PRECISION,
+        )
+        # k * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_Z.to(dtype), input_precision=PRECISION)
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def kda_qk_l2norm_summary_bwd_kernel(
+    q_start,
+    do,
+    decay,
+    k_end,
+    Pt0m,
+    A,
+    beta,
+    k_start,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_beta: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = q_start.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_q_start = tl.load(
+            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
+        # dS_end k * E(end, m.write): [BT, BV]
+        b_dot_mv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
+        # dO P_t0m: [BT, BV]
+        b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
+        # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
+        b_dZ = b_dot_mv + scale * b_dot_mv_2
+        # A dZ_m: [BT, BV]
+        b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        # dv = A dZ_m * beta: [BT, BV]
+        b_dv = b_A_dZ * b_beta[:, None]
+        # dv k * E(m.read, start): [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_start), b_dv.to(dtype), input_precision=PRECISION)
+        # -dv ein_m: [BK, BV]
+        b_scaled_kv = -b_dot_kv_2
+        b_dh = b_sum_kv + b_scaled_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = k.shape[0], k.shape[1], state.shape[1]
@@ -740,9 +912,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(k, state, chunk_size, packed)
     config = tiles("kda_qk_l2norm", "prep_fwd", "k", k, K=K, V=V)
     Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
     A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
@@ -794,11 +966,43 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), k.device):
+    if scans.segmented:
+        W = V + K
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
+        kda_qk_l2norm_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            decay,
+            k_start,
+            A,
+            beta,
+            v,
+            k_end,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), k.device):
         config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-        kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             k_start,
             beta,
             v,
@@ -809,8 +1013,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -849,7 +1053,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("kda_qk_l2norm", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-        kda_qk_l2norm_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        kda_qk_l2norm_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             k_start,
             A,
             beta,
@@ -862,8 +1066,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -879,11 +1083,12 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             Pt0m,
             A,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -899,11 +1104,11 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     q = q.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    Pt0m, A, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    Pt0m, A, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
@@ -934,7 +1139,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k_start,
         beta,
         v,
@@ -945,8 +1150,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -960,11 +1165,43 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("kda_qk_l2norm", "scan_bwd", "v", k, K=K, V=V)
+        kda_qk_l2norm_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            q_start,
+            do,
+            decay,
+            k_end,
+            Pt0m,
+            A,
+            beta,
+            k_start,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("kda_qk_l2norm", "scan_bwd", "v", k, K=K, V=V)
     dr = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    kda_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    kda_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k_end,
         Pt0m,
         do,
@@ -979,8 +1216,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_beta=beta.shape[2],
@@ -1035,4 +1272,4 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         num_stages=config["num_stages"],
     )
     dbeta = dbeta.sum(0)
-    return dk, dv, dbeta, dq, dg, dh0
+    return dk, dv, dbeta, dq, dg, scans.first(dh0)

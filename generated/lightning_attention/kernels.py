@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
@@ -544,6 +545,152 @@ def lightning_attention_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def lightning_attention_summary_fwd_kernel(
+    k,
+    v,
+    g,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # E(end, w.write) * v: [BT, BV]
+        b_product_wv = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v.to(tl.float32)
+        # k E(end, w.write) * v: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_k), b_product_wv.to(dtype), input_precision=PRECISION)
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def lightning_attention_summary_bwd_kernel(
+    do,
+    q,
+    g,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        )
+        b_dh = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
@@ -554,21 +701,51 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
+    scans = cut(v, state, chunk_size, packed)
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
+        lightning_attention_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            k,
+            v,
+            g,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_k=k.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
-    if splits(N * H, NC // max(N, 1), v.device):
+    if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
         config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             k,
             v,
             g,
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -613,7 +790,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     else:
         config = tiles("lightning_attention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        lightning_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        lightning_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             q,
             k,
             v,
@@ -622,8 +799,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -639,7 +816,14 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-    return o, ht, (h0,)
+    return (
+        o,
+        scans.left(ht),
+        (
+            h0,
+            *scans.kept,
+        ),
+    )
 
 
 def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
@@ -652,22 +836,22 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    (h0,) = saved
+    cu_seqlens, places = numbered(packed)
+    h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         v,
         g,
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -682,10 +866,38 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("lightning_attention", "scan_bwd", "v", v, K=K, V=V)
+        lightning_attention_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            do,
+            q,
+            g,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("lightning_attention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    lightning_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    lightning_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         q,
         do,
@@ -695,8 +907,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -747,4 +959,4 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         num_stages=config["num_stages"],
     )
     dg = dg.sum(0)
-    return dv, dq, dk, dg, dh0
+    return dv, dq, dk, dg, scans.first(dh0)

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
@@ -432,6 +433,122 @@ def linear_attention_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def linear_attention_summary_fwd_kernel(
+    k,
+    v,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_k: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # k v: [BK, BV]
+        b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
+        b_h = b_h + b_k_v
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_attention_summary_bwd_kernel(
+    q,
+    do,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO q: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
+        # scale dO q: [BK, BV]
+        b_scaled_kv = scale * b_dot_kv
+        b_dh = b_dh + b_scaled_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(v, q, k, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
@@ -441,20 +558,48 @@ def forward(v, q, k, state, scale, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
+    scans = cut(v, state, chunk_size, packed)
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
+        linear_attention_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            k,
+            v,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_k=k.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
-    if splits(N * H, NC // max(N, 1), v.device):
+    if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
         config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             k,
             v,
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -496,7 +641,7 @@ def forward(v, q, k, state, scale, chunk_size, packed=None):
     else:
         config = tiles("linear_attention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        linear_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        linear_attention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             q,
             k,
             v,
@@ -504,8 +649,8 @@ def forward(v, q, k, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -520,7 +665,14 @@ def forward(v, q, k, state, scale, chunk_size, packed=None):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-    return o, ht, (h0,)
+    return (
+        o,
+        scans.left(ht),
+        (
+            h0,
+            *scans.kept,
+        ),
+    )
 
 
 def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
@@ -532,21 +684,21 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    (h0,) = saved
+    cu_seqlens, places = numbered(packed)
+    h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("linear_attention", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    linear_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         v,
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -560,10 +712,36 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("linear_attention", "scan_bwd", "v", v, K=K, V=V)
+        linear_attention_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            q,
+            do,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("linear_attention", "scan_bwd", "v", v, K=K, V=V)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    linear_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    linear_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
         q,
         do,
@@ -572,8 +750,8 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_q=q.shape[2],
@@ -617,4 +795,4 @@ def backward(saved, v, q, k, scale, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    return dv, dq, dk, dh0
+    return dv, dq, dk, scans.first(dh0)

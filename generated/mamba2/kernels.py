@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
@@ -591,6 +592,161 @@ def mamba2_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def mamba2_summary_fwd_kernel(
+    dt,
+    x,
+    B_rows,
+    g,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_x: tl.constexpr,
+    H_dt: tl.constexpr,
+    H_B_rows: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = x.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        b_x = tl.load(
+            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # Z_w = dt * x: [BT, BV]
+        b_Z = b_dt[:, None] * b_x.to(tl.float32)
+        # B_rows E(end, w.write) * Z_w: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_B_rows),
+            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def mamba2_summary_bwd_kernel(
+    C,
+    do,
+    g,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_C: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = C.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row = (i_0 + o_t) * H + i_h
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 * E(t0.read, start) C: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_C),
+            (b_do.to(tl.float32) * tl.exp2(b_W + b_G)[:, None]).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_dh = b_product_kv + b_dot_kv
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = x.shape[0], x.shape[1], state.shape[1]
@@ -602,13 +758,45 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
+    scans = cut(x, state, chunk_size, packed)
+    if scans.segmented:
+        W = V + 1
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
+        mamba2_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            dt,
+            x,
+            B_rows,
+            g,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_x=x.shape[2],
+            H_dt=dt.shape[2],
+            H_B_rows=B_rows.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
-    if splits(N * H, NC // max(N, 1), x.device):
+    if not scans.segmented and splits(N * H, NC // max(N, 1), x.device):
         config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             dt,
             x,
             B_rows,
@@ -616,8 +804,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_x=x.shape[2],
@@ -664,7 +852,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     else:
         config = tiles("mamba2", "scan_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-        mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             C,
             B_rows,
             dt,
@@ -673,8 +861,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             o,
             h0,
             ht,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_x=x.shape[2],
@@ -691,7 +879,14 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-    return o, ht, (h0,)
+    return (
+        o,
+        scans.left(ht),
+        (
+            h0,
+            *scans.kept,
+        ),
+    )
 
 
 def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
@@ -705,14 +900,14 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    (h0,) = saved
+    cu_seqlens, places = numbered(packed)
+    h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-    mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         dt,
         x,
         B_rows,
@@ -720,8 +915,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_x=x.shape[2],
@@ -737,10 +932,37 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
+        mamba2_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            C,
+            do,
+            g,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_C=C.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-    mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         B_rows,
         C,
         do,
@@ -750,8 +972,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         dht,
         dh0,
         dh,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_dt=dt.shape[2],
@@ -807,4 +1029,4 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     )
     dg = dg.sum(0)
     ddt = ddt.sum(0)
-    return dx, ddt, dC, dB_rows, dg, dh0
+    return dx, ddt, dC, dB_rows, dg, scans.first(dh0)

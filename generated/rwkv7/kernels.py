@@ -8,6 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.bounded import bounded_columns, bounded_gram, bounded_rows
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
@@ -872,6 +873,171 @@ def rwkv7_output_fwd_kernel(
     )
 
 
+@triton.jit(do_not_specialize=["T"])
+def rwkv7_summary_fwd_kernel(
+    Nmw,
+    v,
+    a_start,
+    A,
+    b_end,
+    decay,
+    k_end,
+    entered,
+    passed,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    W: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over a segment, and W - V columns beside it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = Nmw.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_W = o_v < W
+    b_h = tl.load(
+        entered + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        mask=m_k[:, None] & m_W[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_b_end = tl.load(
+            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # N_mw v: [BT, BV]
+        b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
+        # a * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
+        # b * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_b_end), b_Z.to(dtype), input_precision=PRECISION)
+        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
+        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
+        # k * E(end, w.write) v: [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
+        b_h = b_sum_kv + b_dot_kv_2
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_W[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
+def rwkv7_summary_bwd_kernel(
+    r_start,
+    do,
+    decay,
+    b_end,
+    Pt0m,
+    A,
+    a_start,
+    entered,
+    passed,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the cotangent of the state back over a segment."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = r_start.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_dh = tl.load(
+        entered + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        b_r_start = tl.load(
+            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        b_b_end = tl.load(
+            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dO r * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_r_start), b_do, input_precision=PRECISION)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
+        # dS_end b * E(end, m.write): [BT, BV]
+        b_dot_mv = tl.dot(b_b_end, b_dh.to(dtype), input_precision=PRECISION)
+        # dO P_t0m: [BT, BV]
+        b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
+        # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
+        b_dZ = b_dot_mv + scale * b_dot_mv_2
+        # A dZ_m: [BT, BV]
+        b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        # A dZ_m a * E(m.read, start): [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_a_start), b_A_dZ.to(dtype), input_precision=PRECISION)
+        b_dh = b_sum_kv + b_dot_kv_2
+    tl.store(
+        passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_dh,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
 def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
     """Reads of every token, the final state, and what the backward needs."""
     B, T, H = v.shape[0], v.shape[1], state.shape[1]
@@ -884,9 +1050,9 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
     r = r.to(dtype).contiguous()
     w = w.contiguous()
     N, NC = state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
+    cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
-    ht = torch.empty_like(h0)
+    scans = cut(v, state, chunk_size, packed)
     config = tiles("rwkv7", "prep_fwd", "k", v, K=K, V=V)
     Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
     A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
@@ -950,11 +1116,43 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    if splits(N * H, NC // max(N, 1), v.device):
+    if scans.segmented:
+        W = V + K
+        entered = scans.opened(h0, W)
+        passed = torch.empty_like(entered)
+        config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
+        rwkv7_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
+            Nmw,
+            v,
+            a_start,
+            A,
+            b_end,
+            decay,
+            k_end,
+            entered,
+            passed,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            W=W,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        scans, h0 = scans.forward(h0, passed)
+    ht = torch.empty_like(h0)
+    if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
         config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Nmw,
             v,
             a_start,
@@ -966,8 +1164,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             h0,
             ht,
             h,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1008,7 +1206,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
     else:
         config = tiles("rwkv7", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-        rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+        rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Nmw,
             v,
             a_start,
@@ -1023,8 +1221,8 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             h0,
             ht,
             scale,
-            cu_seqlens,
-            first_chunks,
+            scans.rows,
+            scans.first_chunks,
             T,
             H=H,
             H_v=v.shape[2],
@@ -1039,13 +1237,14 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         )
     return (
         o,
-        ht,
+        scans.left(ht),
         (
             Pt0m,
             A,
             Nmw,
             Pt0w,
             h0,
+            *scans.kept,
         ),
     )
 
@@ -1062,11 +1261,11 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     r = r.to(dtype).contiguous()
     w = w.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, first_chunks, places = numbered(packed)
-    Pt0m, A, Nmw, Pt0w, h0 = saved
+    cu_seqlens, places = numbered(packed)
+    Pt0m, A, Nmw, Pt0w, h0, *kept = saved
+    scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht = d_state.contiguous()
-    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)
+    dht, ht = d_state.contiguous(), torch.empty_like(h0)
     config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
     NK = triton.cdiv(K, config["BK"])
     a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
@@ -1103,7 +1302,7 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
     z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         Nmw,
         v,
         a_start,
@@ -1115,8 +1314,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         h0,
         ht,
         h,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         H_v=v.shape[2],
@@ -1129,11 +1328,41 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    if scans.segmented:
+        entered = torch.zeros_like(h0)
+        passed = torch.empty_like(h0)
+        config = tiles("rwkv7", "scan_bwd", "v", v, K=K, V=V)
+        rwkv7_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            r_start,
+            do,
+            decay,
+            b_end,
+            Pt0m,
+            A,
+            a_start,
+            entered,
+            passed,
+            scale,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        dht = scans.backward(dht, passed)
+    dh0 = torch.empty_like(dht)
     config = tiles("rwkv7", "scan_bwd", "v", v, K=K, V=V)
     dr_ = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    rwkv7_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * N * H,)](
+    rwkv7_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         b_end,
         Pt0m,
         do,
@@ -1150,8 +1379,8 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         dh0,
         dh,
         scale,
-        cu_seqlens,
-        first_chunks,
+        scans.rows,
+        scans.first_chunks,
         T,
         H=H,
         K=K,
@@ -1207,4 +1436,4 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    return dv, da, db, dk, dr, dw, dh0
+    return dv, da, db, dk, dr, dw, scans.first(dh0)

@@ -70,6 +70,7 @@ def job_of(
     arguments |= dict(launch.integers)
     values = {
         **{size: sizes[size] for size in sizes},
+        "W": sum(sizes.values()),
         "BT": config.chunk_size,
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),

@@ -13,8 +13,8 @@ from lincodegen.cost.traffic import PARTS, Access, Tensors, group_tensors, kerne
 from lincodegen.cost.work import Work, dots_in_a_row, kernel_work
 from lincodegen.emit.op_plan import GroupPlan, OpPlan
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, schedule
-from lincodegen.targets import Target, splits_reads
+from lincodegen.schedule.kernels import Kernel, Schedule, schedule
+from lincodegen.targets import Target, segment_chunks, splits_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def kernel_cost(
     accesses = kernel_traffic(sizes, tensors)
     once, executed = kernel_work(sizes)
     products = dots_in_a_row(sizes)
-    chunks = sizes.chunks if sizes.kernel.carry else 0
+    chunks = sizes.steps
     resident = filled = None
     if compiled is not None:
         resident = resident_programs(compiled, sizes.config, target)
@@ -218,7 +218,7 @@ class _Model:
         found: list[LaunchCost] = []
         for group, program in zip(self.plan.groups, self.programs, strict=True):
             found += [self._torch(step) for step in around.before(group)]
-            found += self._kernels(group, program, self._forward_kernels(group, program))
+            found += self._kernels(group, program, *self._forward_kernels(group, program))
         return [*found, *(self._torch(step) for step in around.outputs())]
 
     def backward(self) -> list[LaunchCost]:
@@ -227,37 +227,66 @@ class _Model:
         pairs = list(zip(self.plan.groups, self.programs, strict=True))
         for group, program in reversed(pairs):
             found += [self._torch(step) for step in around.before(group)]
-            kernels = self._kernels(group, program, schedule(program).backward)
+            kernels = self._kernels(group, program, *self._backward_kernels(group, program))
             steps = around.after(group, _parts(kernels))
             found += [*kernels, *(self._torch(step) for step in steps)]
         return found
 
-    def _forward_kernels(self, group: GroupPlan, program: Program) -> tuple[Kernel, ...]:
+    def _forward_kernels(
+        self, group: GroupPlan, program: Program
+    ) -> tuple[tuple[Kernel, ...], int]:
+        """The kernels of the schedule that the rule picks, and the segments of a sequence."""
         plan = schedule(program)
-        config = self._default(group, plan.forward[-1]).config
-        chunks = -(-self.sizes.tokens // config.chunk_size)
-        heads = self.sizes.batch * self.sizes.heads
+        heads, chunks = self._scanned(group, plan)
+        segments = self._segments(group, plan)
+        if segments > 1:
+            return (*plan.forward[:-1], plan.summaries[0], plan.forward[-1]), segments
         if not splits_reads(heads, chunks, self.target.multiprocessors):
-            return plan.forward
+            return plan.forward, 1
         states = next(k for k in plan.backward if k.role == "states")
-        return (*plan.forward[:-1], states, plan.split)
+        return (*plan.forward[:-1], states, plan.split), 1
+
+    def _backward_kernels(
+        self, group: GroupPlan, program: Program
+    ) -> tuple[tuple[Kernel, ...], int]:
+        plan = schedule(program)
+        segments = self._segments(group, plan)
+        if segments == 1:
+            return plan.backward, 1
+        scan = next(i for i, k in enumerate(plan.backward) if k.carry and k.carry.reverse)
+        return (*plan.backward[:scan], plan.summaries[1], *plan.backward[scan:]), segments
+
+    def _scanned(self, group: GroupPlan, plan: Schedule) -> tuple[int, int]:
+        """Heads of all sequences, and chunks of one."""
+        config = self._default(group, plan.forward[-1]).config
+        return self.sizes.batch * self.sizes.heads, -(-self.sizes.tokens // config.chunk_size)
+
+    def _segments(self, group: GroupPlan, plan: Schedule) -> int:
+        heads, chunks = self._scanned(group, plan)
+        size = segment_chunks(heads, chunks, self.target.multiprocessors)
+        return -(-chunks // size) if size and plan.summaries else 1
 
     def _kernels(
-        self, group: GroupPlan, program: Program, kernels: Iterable[Kernel]
+        self, group: GroupPlan, program: Program, kernels: Iterable[Kernel], segments: int
     ) -> list[LaunchCost]:
         tensors = group_tensors(program, group)
-        return [self._kernel(group, program, kernel, tensors) for kernel in kernels]
+        return [self._kernel(group, program, kernel, tensors, segments) for kernel in kernels]
 
     def _kernel(
-        self, group: GroupPlan, program: Program, kernel: Kernel, tensors: Tensors
+        self,
+        group: GroupPlan,
+        program: Program,
+        kernel: Kernel,
+        tensors: Tensors,
+        segments: int,
     ) -> LaunchCost:
         default = self._default(group, kernel)
-        sizes = KernelSizes(self.sizes, program, kernel, default.config)
+        sizes = KernelSizes(self.sizes, program, kernel, default.config, segments)
         return kernel_cost(_label(group, kernel), sizes, tensors, default.compiled, self.target)
 
     def _default(self, group: GroupPlan, kernel: Kernel) -> Default:
         """That of the tables; a short sequence takes a chunk that none was compiled for."""
-        default = self.defaults[_label(group, kernel)]
+        default = self.defaults[f"{group.suffix}_{kernel.tiled_as}".removeprefix("_")]
         chunk_size = min(default.config.chunk_size, self.sizes.longest_chunk)
         if chunk_size == default.config.chunk_size:
             return default

@@ -61,12 +61,16 @@ class CallSizes:
 
 @dataclass(frozen=True, slots=True)
 class KernelSizes:
-    """How long the axes of one kernel are: in memory, and in one program of it."""
+    """How long the axes of one kernel are: in memory, and in one program of it.
+
+    ``segments`` are those of a sequence that a scan goes over side by side.
+    """
 
     call: CallSizes
     program: Program
     kernel: Kernel
     config: Config
+    segments: int = 1
 
     @property
     def chunks(self) -> int:
@@ -77,12 +81,26 @@ class KernelSizes:
     def tiles(self) -> int:
         """Programs that share out one chunk, or one head of a scan."""
         axis = self.kernel.tiled
-        return 1 if axis is None else -(-self.size(axis) // self._tile(axis))
+        if axis is None:
+            return 1
+        whole = self.size(axis) if axis == "k" else self.columns
+        return -(-whole // self._tile(axis))
+
+    @property
+    def steps(self) -> int:
+        """Chunks that a program goes over, one after the other; 0 without a scan."""
+        return -(-self.chunks // self.segments) if self.kernel.carry else 0
+
+    @property
+    def columns(self) -> int:
+        """Columns of the state that a kernel carries."""
+        further = {None: 0, "ones": 1, "identity": self.size("k")}
+        return self.size("v") + further[self.kernel.beside]
 
     @property
     def programs(self) -> int:
         """Programs of the launch."""
-        chunks = 1 if self.kernel.carry else self.chunks
+        chunks = self.segments if self.kernel.carry else self.chunks
         return self.tiles * chunks * self.call.batch * self.call.heads
 
     @property

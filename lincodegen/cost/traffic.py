@@ -134,7 +134,9 @@ class _Reader:
 
     def _state(self, carry: Carry, *, written: bool) -> Access:
         call, axes = self.sizes.call, carry.leaf.axes
-        size = call.batch * call.heads * self._channels(axes) * WIDE_BYTES
+        columns = self.sizes.columns if "v" in axes else 1
+        heads = call.batch * call.heads * self.sizes.segments
+        size = heads * self._channels(axes[:1]) * columns * WIDE_BYTES
         name = self.tensors.own(carry.last if written else carry.first)
         return self._access(name, axes, size, written=written)
 

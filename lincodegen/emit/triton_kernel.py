@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from lincodegen.emit.pruning import identifiers, pruned
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
-from lincodegen.emit.triton_rows import SIZES, TILES
+from lincodegen.emit.triton_docs import KERNEL_DOCS
+from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES
 from lincodegen.errors import InternalError
 from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
@@ -40,7 +41,7 @@ class ScanContext:
     name: str
     doc: str
     parameters: tuple[str, ...]
-    tiled: bool
+    columns: str | None
     index: tuple[str, ...]
     carry: str
     first: str
@@ -161,7 +162,7 @@ class _Printer:
 
     @property
     def _doc(self) -> str:
-        return _DOCS[self.kernel.role, self.kernel.direction]
+        return KERNEL_DOCS[self.kernel.role, self.kernel.direction]
 
     def _carry_name(self) -> str:
         return (
@@ -207,6 +208,7 @@ class _Printer:
         held = {looped, self.kernel.tiled}
         sizes = [SIZES[a] for a in self.axes if state or SIZES[a] in words or a in held]
         tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a in held]
+        sizes += [EXTENDED] if self.kernel.beside else []
         names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles)]
         return [*names, *(["PRECISION: tl.constexpr"] if "PRECISION" in words else [])]
 
@@ -224,6 +226,8 @@ class _Printer:
             start = f"i_{axis} * {TILES[axis]} + " if axis == self.kernel.tiled else ""
             lines.append(f"o_{axis} = {start}tl.arange(0, {TILES[axis]})")
             lines.append(f"m_{axis} = o_{axis} < {SIZES[axis]}")
+            if self.kernel.beside and axis == "v":
+                lines.append(f"m_{EXTENDED} = o_v < {EXTENDED}")
         lines += self.body.rows.index_lines()
         return lines + [m for m in masks if "o_t" not in m and "t_" not in m.split(" = ")[1]]
 
@@ -297,7 +301,16 @@ class _Printer:
     def _state_text(self) -> tuple[str, str]:
         if len(self.axes) == 1:
             return "K", "o_k"
-        return "(K * V)", "o_k[:, None] * V + o_v[None, :]"
+        return f"(K * {self._columns})", f"o_k[:, None] * {self._columns} + o_v[None, :]"
+
+    def _state_mask(self) -> str:
+        mask = self.body.rows.masks(self.axes)
+        return mask.replace("m_v[", f"m_{EXTENDED}[") if self.kernel.beside else mask
+
+    @property
+    def _columns(self) -> str:
+        """How many columns the state has."""
+        return EXTENDED if self.kernel.beside else "V"
 
     def _loads(self) -> dict[str, list[str]]:
         lines: dict[str, list[str]] = {"before": [], "inside": []}
@@ -345,13 +358,13 @@ class _Printer:
             self.name,
             self._doc,
             tuple(parameters),
-            self.kernel.tiled == "v",
+            self._columns if self.kernel.tiled == "v" else None,
             tuple(index),
             self._carry_name(),
             carry.first if carry else "",
             carry.last if carry else "",
             f"i_bh.to(tl.int64) * {size} + {offset}",
-            self.body.rows.masks(self.axes),
+            self._state_mask(),
             size,
             offset,
             bool(carry and carry.reverse),
@@ -363,7 +376,7 @@ class _Printer:
         return asdict(context)
 
 
-_STATE_WORDS = ("o_k m_k o_v m_v T",)
+_STATE_WORDS = (f"o_k m_k o_v m_v m_{EXTENDED} T",)
 
 
 def _over_k(line: str, body: Body) -> bool:
@@ -375,14 +388,3 @@ def _over_k(line: str, body: Body) -> bool:
     return name.startswith(("b_Wk", "b_Gk")) or any(
         name in (n, f"{n}_whole") or name.startswith(f"{n}_") for n in names
     )
-
-
-_DOCS = {
-    ("prep", "fwd"): "State-free tiles of every chunk: decayed grams and the inverse of I - N.",
-    ("decay", "fwd"): "Operands of every chunk decayed per channel to its start or end.",
-    ("scan", "fwd"): "Carries the state over the chunks and writes what is read of it.",
-    ("states", "fwd"): "Carries the state over the chunks and keeps it before each of them.",
-    ("scan", "bwd"): "Carries the cotangent of the state back over the chunks.",
-    ("output", "fwd"): "What is read of every chunk, from the states before them.",
-    ("gradient", "bwd"): "Gradients of every chunk from the states and cotangents around it.",
-}

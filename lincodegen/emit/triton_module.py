@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lincodegen.emit.triton_kernel import KernelText, print_kernel
-from lincodegen.emit.triton_rows import SIZES, Rows
+from lincodegen.emit.triton_rows import EXTENDED, SIZES, Rows
 from lincodegen.program.ir import strip
 from lincodegen.schedule.kernels import Kernel, Schedule, Stored
 
 
 @dataclass(frozen=True, slots=True)
 class TritonFunctions:
-    """Kernels and launchers of one group, with what their module must import."""
+    """Kernels and launchers of one group, with what their module must import.
+
+    ``kernels`` have tiles of their own; ``summaries`` take those of the scans that they precede.
+    """
 
     text: str
     kernels: tuple[KernelText, ...]
+    summaries: tuple[KernelText, ...]
     tools: frozenset[str]
 
 
@@ -30,24 +34,27 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
     backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
     split = print_kernel(program, schedule.split, op + suffix)
+    summaries = tuple(print_kernel(program, k, op + suffix) for k in schedule.summaries)
     kernels = tuple({k.name: k for k in (*forward, *backward, split)}.values())
-    launch = _Launch(schedule, op, suffix)
-    texts = [k.text for k in kernels]
+    launch = _Launch(schedule, op, suffix, summaries)
+    texts = [k.text for k in (*kernels, *summaries)]
     texts += [
         launch.forward(forward, [next(k for k in backward if k.kernel.role == "states"), split]),
         launch.backward(backward),
     ]
-    return TritonFunctions(
-        "\n".join(texts), kernels, frozenset().union(*(k.tools for k in kernels))
-    )
+    scans = frozenset(("cut", "restored") if summaries else ("whole",))
+    tools = scans.union(*(k.tools for k in (*kernels, *summaries)))
+    return TritonFunctions("\n".join(texts), kernels, summaries, tools)
 
 
 class _Launch:
     """Prints the launchers: allocations and launches in order."""
 
-    def __init__(self, schedule: Schedule, op: str, suffix: str) -> None:
+    def __init__(
+        self, schedule: Schedule, op: str, suffix: str, summaries: tuple[KernelText, ...]
+    ) -> None:
         self.schedule, self.program = schedule, schedule.program
-        self.op, self.suffix = op, suffix
+        self.op, self.suffix, self.summaries = op, suffix, summaries
         self.rows = Rows(self.program)
         self.names = [o.name for _, o in self.program.operands] + [
             o.name for _, o, _ in self.program.logs
@@ -64,19 +71,47 @@ class _Launch:
         lines.append(
             '    """Reads of every token, the final state, and what the backward needs."""'
         )
-        lines += self._sizes("state")
-        lines += ["    h0 = state.contiguous()", "    ht = torch.empty_like(h0)"]
+        lines += [*self._sizes("state"), "    h0 = state.contiguous()"]
+        cut = f"cut({self.names[0]}, state, chunk_size, packed)"
+        lines.append(f"    scans = {cut if self.summaries else 'whole(N, packed)'}")
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
-        lines.append(f"    if splits(N * H, NC // max(N, 1), {self.names[0]}.device):")
+        condition = f"splits(N * H, NC // max(N, 1), {self.names[0]}.device)"
+        if self.summaries:
+            lines += self._entered()
+            condition = f"not scans.segmented and {condition}"
+        lines += ["    ht = torch.empty_like(h0)", f"    if {condition}:"]
         for kernel in split:
             lines += [f"    {line}" for line in self._launch(kernel)]
         lines.append("    else:")
         lines += [f"    {line}" for line in self._launch(kernels[-1])]
         reads = [s.name for s in self.schedule.forward[-1].outputs]
-        saved = ", ".join([*self.pinned, "h0"])
-        lines.append(f"    return {', '.join([*reads, 'ht'])}, ({saved},)")
+        saved = ", ".join([*self.pinned, "h0", *(["*scans.kept"] if self.summaries else [])])
+        final = "scans.left(ht)" if self.summaries else "ht"
+        lines.append(f"    return {', '.join([*reads, final])}, ({saved},)")
         return "\n\n" + "\n".join(lines) + "\n"
+
+    def _entered(self) -> list[str]:
+        """The states before segments, from what each of them does to the state."""
+        extra = {"identity": "K", "ones": "1"}[str(self.summaries[0].kernel.beside)]
+        lines = [
+            f"W = V + {extra}",
+            "entered = scans.opened(h0, W)",
+            "passed = torch.empty_like(entered)",
+            *(line[4:] for line in self._call(self.summaries[0])),
+            "scans, h0 = scans.forward(h0, passed)",
+        ]
+        return ["    if scans.segmented:", *(f"        {line}" for line in lines)]
+
+    def _entered_back(self) -> list[str]:
+        """The cotangents of the states after segments."""
+        lines = [
+            "entered = torch.zeros_like(h0)",
+            "passed = torch.empty_like(h0)",
+            *(line[4:] for line in self._call(self.summaries[1])),
+            "dht = scans.backward(dht, passed)",
+        ]
+        return ["    if scans.segmented:", *(f"        {line}" for line in lines)]
 
     def backward(self, kernels: list[KernelText]) -> str:
         """The text of ``backward``."""
@@ -87,13 +122,16 @@ class _Launch:
             '    """Gradients of the operands, in their order, and of the initial state."""'
         )
         lines += self._sizes("d_state")
-        lines.append(
-            f"    {', '.join([*self.pinned, 'h0'])}{',' if not self.pinned else ''} = saved"
-        )
+        saved = [*self.pinned, "h0", *(["*kept"] if self.summaries else [])]
+        lines.append(f"    {', '.join(saved)}{',' if len(saved) == 1 else ''} = saved")
+        scans = "restored(kept, N, packed)" if self.summaries else "whole(N, packed)"
+        lines.append(f"    scans = {scans}")
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
-        lines.append("    dht = d_state.contiguous()")
-        lines.append("    dh0, ht = torch.empty_like(dht), torch.empty_like(h0)")
+        lines += ["    dht, ht = d_state.contiguous(), torch.empty_like(h0)"]
         for kernel in kernels:
+            if kernel.kernel.carry and kernel.kernel.carry.reverse:
+                lines += self._entered_back() if self.summaries else []
+                lines.append("    dh0 = torch.empty_like(dht)")
             lines += self._launch(kernel)
             lines += [
                 f"    {s.name} = {s.name}.sum(0)"
@@ -102,7 +140,8 @@ class _Launch:
             ]
         made = {s.name for k in kernels for s in k.kernel.outputs}
         results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
-        lines.append(f"    return {', '.join([*results, 'dh0'])}")
+        first = "scans.first(dh0)" if self.summaries else "dh0"
+        lines.append(f"    return {', '.join([*results, first])}")
         return "\n\n" + "\n".join(lines) + "\n"
 
     def _sizes(self, state: str) -> list[str]:
@@ -119,7 +158,7 @@ class _Launch:
             lines.append(f"    {name} = {name}{cast}.contiguous()")
         lines += [
             f"    N, NC = {state}.shape[0], chunk_count(B, T, chunk_size, packed)",
-            "    cu_seqlens, first_chunks, places = numbered(packed)",
+            "    cu_seqlens, places = numbered(packed)",
         ]
         return lines
 
@@ -163,11 +202,11 @@ class _Launch:
     def _call(self, kernel: KernelText) -> list[str]:
         """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
-        grid = "NC * H" if plan.carry is None else "N * H"
+        grid = "NC * H" if plan.carry is None else "scans.number * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
         cut = "".join(a for a in axes if a in (plan.tiled, plan.looped))
-        label = f"{self.suffix}_{plan.name}".removeprefix("_")
+        label = f"{self.suffix}_{plan.tiled_as}".removeprefix("_")
         lines = [
             f'    config = tiles("{self.op}", "{label}", "{cut}", {self.wide[0]}, '
             f"{', '.join(f'{s}={s}' for s in sizes)})"
@@ -176,12 +215,13 @@ class _Launch:
             lines.append('    NK = triton.cdiv(K, config["BK"])')
             grid = f"NK * {grid}"
         if plan.tiled == "v":
-            grid = f'triton.cdiv(V, config["BV"]) * {grid}'
-        numbers = "first_chunks" if plan.carry else "places"
-        args = [*kernel.pointers, *kernel.scalars, "cu_seqlens", numbers, "T"]
+            columns = EXTENDED if plan.beside else "V"
+            grid = f'triton.cdiv({columns}, config["BV"]) * {grid}'
+        places = ["scans.rows", "scans.first_chunks"] if plan.carry else ["cu_seqlens", "places"]
+        args = [*kernel.pointers, *kernel.scalars, *places, "T"]
         args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
-        args += [f"{s}={s}" for s in sizes if s in kernel.constants]
+        args += [f"{s}={s}" for s in (*sizes, EXTENDED) if s in kernel.constants]
         args.append("BT=chunk_size")
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
         if "PRECISION" in kernel.constants:
@@ -195,11 +235,13 @@ def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     bounded = sorted(t for t in tools if t.startswith("bounded"))
-    general = sorted(tools - {*bounded})
+    scans = sorted(tools & {"cut", "restored", "whole"})
+    general = sorted(tools - {*bounded, *scans})
     sources = {
         "bounded": bounded,
         "launch": ["common_dtype", "dot_precision", "tiles"],
         "packing": ["chunk_count", "numbered"],
+        "scans": scans,
         "schedules": ["splits"],
         "sequences": ["place_of_chunk", "place_of_sequence"],
         "tiles": general,

@@ -10,6 +10,8 @@ from lincodegen.program.program import Program
 
 SIZES = {"k": "K", "v": "V"}
 TILES = {"k": "BK", "v": "BV"}
+EXTENDED = "W"
+"""Columns of a state that has more than operands have."""
 
 
 def power_of_two(n: int) -> int:

@@ -148,8 +148,8 @@ def chunk_count(batch: int, tokens: int, size: int, packed: PackedChunks | None)
     return batch * -(-tokens // size) if packed is None else packed.places.shape[0]
 
 
-def numbered(packed: PackedChunks | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """cu_seqlens, first chunks and places as kernels take them: None without packing."""
+def numbered(packed: PackedChunks | None) -> tuple[Tensor | None, Tensor | None]:
+    """cu_seqlens and places as kernels of one chunk take them: None without packing."""
     if packed is None:
-        return None, None, None
-    return packed.cu_seqlens, packed.first, packed.places
+        return None, None
+    return packed.cu_seqlens, packed.places

@@ -1,4 +1,7 @@
-"""Which schedule a call follows: ``scan``, ``split`` for few heads, or ``recurrent``."""
+"""Which schedule a call follows.
+
+``scan``, ``split`` for few heads, ``segment`` for very few of long sequences, ``recurrent``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -13,20 +17,40 @@ from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.tuned import running_choice
 
 config, targets = Lazy("lincodegen.config"), Lazy("lincodegen.targets")
-_pinned: ContextVar[str | None] = ContextVar("lincodegen_schedule", default=None)
+
+
+class _Named(NamedTuple):
+    """A schedule that was asked for; ``segment_chunks`` is 0 where a rule decides."""
+
+    schedule: str
+    segment_chunks: int
+
+
+_pinned: ContextVar[_Named | None] = ContextVar("lincodegen_schedule", default=None)
 
 
 @contextmanager
-def use_schedule(name: str) -> Generator[None]:
-    """Pins the schedule of every op called inside; ``split`` is one of the kernels alone.
+def use_schedule(name: str, segment_chunks: int = 0) -> Generator[None]:
+    """Pins the schedule of every op called inside.
+
+    ``split`` and ``segment`` are schedules of the kernels alone: the PyTorch form scans.
+
+    Args:
+        name: the schedule.
+        segment_chunks: chunks of a segment under ``segment``; as many as suit the GPU if 0.
 
     Raises:
-        ValueError: the name is none of ``scan``, ``split`` and ``recurrent``.
+        ValueError: there is no such schedule, or there are no such segments.
     """
     names: tuple[str, ...] = config.module.SCHEDULES
     if name not in names:
         raise ValueError(f"schedule {name!r}: expected one of {', '.join(names)}")
-    token = _pinned.set(name)
+    if segment_chunks < 0 or (segment_chunks and name != "segment"):
+        raise ValueError(
+            f"segment_chunks = {segment_chunks} with schedule {name!r}; expected: the chunks of a "
+            "segment, under 'segment' alone"
+        )
+    token = _pinned.set(_Named(name, segment_chunks))
     try:
         yield
     finally:
@@ -35,18 +59,41 @@ def use_schedule(name: str) -> Generator[None]:
 
 def pinned_schedule() -> str | None:
     """The schedule that ``use_schedule`` named, if any."""
-    return _pinned.get()
+    pinned = _pinned.get()
+    return None if pinned is None else pinned.schedule
 
 
 def splits(programs: int, chunks: int, device: torch.device) -> bool:
     """Whether reads go to a chunk-parallel kernel of their own: pinned, tuned, or by the rule."""
-    tuned = running_choice()
-    named = _pinned.get() or (None if tuned is None else tuned.config.schedule)
+    named = _named()
     if named is not None:
-        return named == "split"
+        return named.schedule == "split"
     if device.type != "cuda":
         return False
     return bool(targets.splits_reads(programs, chunks, _multiprocessors(device)))
+
+
+def segment_chunks(programs: int, chunks: int, device: torch.device) -> int | None:
+    """Chunks of a segment where sequences are cut into them: pinned, tuned, or by the rule."""
+    named = _named()
+    if named is not None and named.schedule != "segment":
+        return None
+    if named is not None and named.segment_chunks:
+        return named.segment_chunks
+    if device.type == "cuda":
+        found: int | None = targets.segment_chunks(programs, chunks, _multiprocessors(device))
+        if found is not None:
+            return found
+    least: int = targets.module.LEAST_SEGMENT
+    return None if named is None else least
+
+
+def _named() -> _Named | None:
+    """What is pinned, else what a table has for the call."""
+    tuned = running_choice()
+    if tuned is None or tuned.config.schedule is None:
+        return _pinned.get()
+    return _pinned.get() or _Named(tuned.config.schedule, tuned.config.segment_chunks)
 
 
 @cache

@@ -11,6 +11,8 @@ Rules, none of which knows a recurrence:
 * The backward keeps, per chunk, the carries of both scans and the rows that a solve made;
   everything else of the adjoint is chunk-parallel in the ``gradient`` kernel, but for
   gradients over the value axis that the reverse scan can write by itself.
+* Summaries are scans that write nothing but the state. They map the states of segments of a
+  sequence, affinely, so that the scans proper run over all segments side by side.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Kernel:
     """One launch: role ``prep``, ``decay``, ``scan``, ``gradient``..., ``fwd`` or ``bwd``.
 
     ``tiled`` is the axis that programs share out, ``looped`` the contracted axis that the
-    kernel's inner loop goes over in tiles; either may be None.
+    kernel's inner loop goes over in tiles; either may be None. ``beside`` is what the state has
+    columns of behind its V, where operands read as zeros: the ``identity``, K of them, or
+    ``ones``, a single one; None for no such columns.
     """
 
     role: str
@@ -64,11 +68,18 @@ class Kernel:
     carry: Carry | None
     tiled: str | None
     looped: str | None
+    beside: str | None = None
 
     @property
     def name(self) -> str:
         """The middle of the kernel's name."""
         return f"{self.role}_{self.direction}"
+
+    @property
+    def tiled_as(self) -> str:
+        """The name of the kernel whose tiles it takes: a summary does a part of another scan."""
+        scans = {"summary_fwd": "states_fwd", "summary_bwd": "scan_bwd"}
+        return scans.get(self.name, self.name)
 
     @property
     def roots(self) -> tuple[Tile, ...]:
@@ -82,17 +93,25 @@ class Schedule:
 
     ``forward`` is the ``scan`` schedule: reads leave the scan. ``split`` follows on a prep
     kernel and the first kernel of ``backward``, which keeps the chunk states: reads in a
-    chunk-parallel kernel, for few heads. ``backward`` serves both.
+    chunk-parallel kernel, for few heads. ``backward`` serves both. ``segment`` cuts sequences
+    into segments, for very few heads: ``summaries`` are its scans before that of the forward
+    and that of the backward, none for a group that has no such form.
     """
 
     program: Program
     forward: tuple[Kernel, ...]
     split: Kernel
     backward: tuple[Kernel, ...]
+    summaries: tuple[Kernel, ...]
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Every kernel; one that both directions launch comes twice."""
+        return (*self.forward, *self.backward, self.split, *self.summaries)
 
     def __str__(self) -> str:
         lines = []
-        for kernel in (*self.forward, *self.backward, self.split):
+        for kernel in self.kernels:
             loads = ", ".join(s.name for s in kernel.given) or "-"
             stores = ", ".join(s.name for s in kernel.outputs) or "-"
             if kernel.carry and kernel.carry.kept:
@@ -133,6 +152,7 @@ def _renamed(plan: Schedule, taken: set[str]) -> Schedule:
         forward=tuple(kernel(k) for k in plan.forward),
         split=kernel(plan.split),
         backward=tuple(kernel(k) for k in plan.backward),
+        summaries=tuple(kernel(k) for k in plan.summaries),
     )
 
 
@@ -147,7 +167,13 @@ def _cut(program: Program) -> Schedule:
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
     forward.append(_scan("scan", "fwd", given, reads, carry))
     backward = [*([_decay(decayed)] if decayed else []), *_backward(program, pinned, decayed)]
-    return Schedule(program, tuple(forward), _output(program, given, reads), tuple(backward))
+    return Schedule(
+        program,
+        tuple(forward),
+        _output(program, given, reads),
+        tuple(backward),
+        _summaries(program, given),
+    )
 
 
 def _output(program: Program, pinned: tuple[Stored, ...], reads: tuple[Stored, ...]) -> Kernel:
@@ -180,6 +206,52 @@ def _backward(
         tiles = (*kept, *d_rows, *both, *pinned)
         kernels.append(_gradient(program, tiles, rest))
     return [_trimmed(k) for k in kernels]
+
+
+def _summaries(program: Program, given: tuple[Stored, ...]) -> tuple[Kernel, ...]:
+    """What a segment does to the state, S -> M S + L, and back to its cotangent.
+
+    The columns of the state are told apart by what is written to them: L is the final state from
+    zeros, and M that from the identity in further columns, where nothing is written.
+    """
+    onward = Carry(program.carry, program.next_state, "entered", "passed", None, False)
+    reverse = Carry(program.d_state, program.d_carry, "entered", "passed", None, True)
+    forward = _scan("summary", "fwd", given, (), onward)
+    backward = _scan("summary", "bwd", given, (), reverse)
+    if forward.tiled != "v" or backward.tiled != "v" or not _written_by_values(program):
+        return ()
+    beside = "identity" if _mixes_rows(program) else "ones"
+    return replace(forward, beside=beside), backward
+
+
+def _mixes_rows(program: Program) -> bool:
+    """Whether rows of the state after a chunk depend on other rows of it before."""
+    above = {program.carry.id}
+    for tile in computed([program.next_state], ()):
+        if any(arg.id in above for arg in tile.args):
+            above.add(tile.id)
+            if "k" in contracted(tile):
+                return True
+    return False
+
+
+def _written_by_values(program: Program) -> bool:
+    """Whether zeros stay zeros in columns where every operand with values is zero."""
+    zero: set[int] = {program.carry.id}
+    for tile in computed([program.next_state], ()):
+        below = [arg.id in zero for arg in tile.args]
+        match tile.op:
+            case "load":
+                vanishes = "v" in tile.axes
+            case "ein" | "contract" | "solve":
+                vanishes = any(below)
+            case "add" | "scale" | "factor" | "rename" | "broadcast" | "reduce":
+                vanishes = all(below)
+            case _:
+                vanishes = False
+        if vanishes:
+            zero.add(tile.id)
+    return program.next_state.id in zero
 
 
 def _gradient(program: Program, given: tuple[Stored, ...], outputs: tuple[Stored, ...]) -> Kernel:
@@ -226,15 +298,7 @@ def _trimmed(kernel: Kernel) -> Kernel:
     needed = {strip(a).id for t in computed(kernel.roots, kernel.given) for a in t.args}
     needed |= {strip(t).id for t in kernel.roots}
     given = tuple(s for s in kernel.given if strip(s.tile).id in needed)
-    return Kernel(
-        kernel.role,
-        kernel.direction,
-        given,
-        kernel.outputs,
-        kernel.carry,
-        kernel.tiled,
-        kernel.looped,
-    )
+    return replace(kernel, given=given)
 
 
 def computed(roots: Iterable[Tile], given: Iterable[Stored]) -> list[Tile]:

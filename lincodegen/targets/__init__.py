@@ -3,14 +3,17 @@
 from lincodegen.targets.device import DeviceProperties, from_device
 from lincodegen.targets.miscompilations import Miscompilation, known_miscompilations
 from lincodegen.targets.target import (
+    LEAST_SEGMENT,
     Target,
     list_targets,
     load_target,
     nearest_tables,
+    segment_chunks,
     splits_reads,
 )
 
 __all__ = [
+    "LEAST_SEGMENT",
     "DeviceProperties",
     "Miscompilation",
     "Target",
@@ -19,5 +22,6 @@ __all__ = [
     "list_targets",
     "load_target",
     "nearest_tables",
+    "segment_chunks",
     "splits_reads",
 ]

@@ -85,6 +85,24 @@ def splits_reads(heads: int, chunks: int, multiprocessors: int) -> bool:
     return chunks >= 16 and 2 * heads < multiprocessors
 
 
+LEAST_SEGMENT = 8
+"""Fewest chunks of a segment that the rule makes: fewer cost more than they save."""
+
+
+def segment_chunks(heads: int, chunks: int, multiprocessors: int) -> int | None:
+    """Chunks of the segments that a sequence is cut into, None where it stays whole.
+
+    A scan of so few heads, all sequences', that they leave seven eighths of the GPU idle takes a
+    step a chunk; summaries, the states between segments and the scans proper take together no
+    more than half of that from four segments on.
+    """
+    if 8 * heads > multiprocessors or chunks < 4 * LEAST_SEGMENT:
+        return None
+    wanted = chunks * 2 * heads // multiprocessors
+    size = max(LEAST_SEGMENT, 1 << max(0, wanted - 1).bit_length())
+    return size if 4 * size <= chunks else None
+
+
 def nearest_tables(target: Target, names: Iterable[str]) -> list[str]:
     """The tables of the target's vendor, named after targets: its own, older ones, newer ones."""
     if target.version is None:

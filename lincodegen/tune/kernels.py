@@ -30,17 +30,22 @@ class OpKernel:
 
 @dataclass(frozen=True, slots=True)
 class OpKernels:
-    """Every kernel of an op and the text of the module that defines them."""
+    """Every kernel of an op and the text of the module that defines them.
+
+    ``summaries`` take the tiles of one of ``kernels``, of which each does a part.
+    """
 
     op: str
     text: str
     kernels: tuple[OpKernel, ...]
+    summaries: tuple[OpKernel, ...]
 
 
 def op_kernels(op: str, programs: Sequence[Program]) -> OpKernels:
     """The kernels of an op; several groups are told apart by the names of their states."""
     texts: list[str] = []
     found: list[OpKernel] = []
+    summaries: list[OpKernel] = []
     tools: set[str] = set()
     for program in programs:
         suffix = f"_{program.form.group.state.name}" if len(programs) > 1 else ""
@@ -48,9 +53,10 @@ def op_kernels(op: str, programs: Sequence[Program]) -> OpKernels:
         texts.append(printed.text)
         tools |= printed.tools
         slots = tuple(power_of_two(len(s)) for _, s in program.form.axes)
-        found += [OpKernel(_launch(program, k, suffix), k.kernel, slots) for k in printed.kernels]
+        for made, texts_of in ((found, printed.kernels), (summaries, printed.summaries)):
+            made += [OpKernel(_launch(program, k, suffix), k.kernel, slots) for k in texts_of]
     text = formatted(module_header(frozenset(tools)) + "\n".join(texts))
-    return OpKernels(op, text, tuple(found))
+    return OpKernels(op, text, tuple(found), tuple(summaries))
 
 
 def kernel_label(kernel: Kernel, suffix: str) -> str:

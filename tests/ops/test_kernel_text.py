@@ -59,7 +59,7 @@ LOOP_FUNCTIONS = frozenset(
 )
 LITERALS = {0.0, 0.5, 1.0, -1.0, 256.0, 1 / 256}
 WIDE, LARGE, SMALL = "int64", "int32 that grows with the call", "bounded"
-ROLES = ("prep", "decay", "scan", "states", "output", "gradient")
+ROLES = ("prep", "decay", "scan", "states", "summary", "output", "gradient")
 
 
 def kernels_in(name, file="kernels.py"):
