@@ -14,8 +14,9 @@ from lincodegen.version import VERSION
 
 if TYPE_CHECKING:
     from lincodegen.runtime.backend import backend
+    from lincodegen.runtime.schedules import use_schedule
 
-__all__ = ["backend", "load"]
+__all__ = ["backend", "load", "use_schedule"]
 __version__ = VERSION
 
 
@@ -38,4 +39,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - torch is imported when it i
         from lincodegen.runtime.backend import backend  # noqa: PLC0415 - imports torch
 
         return backend
+    if name == "use_schedule":
+        from lincodegen.runtime.schedules import use_schedule  # noqa: PLC0415 - imports torch
+
+        return use_schedule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

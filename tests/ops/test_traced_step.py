@@ -131,8 +131,9 @@ def arguments(name, begins):
     return op.traced_step.overload(begins), (*tensors, *constants, *states, False)
 
 
-@pytest.mark.parametrize("begins", [False, True])
-@pytest.mark.parametrize("name", ["mamba2", "linear_attention_normalized"])
+@pytest.mark.parametrize(
+    ("name", "begins"), [*((n, False) for n in NAMES), *((n, True) for n in SEVERAL)]
+)
 def test_opcheck(name, begins):
     overload, given = arguments(name, begins)
     assert set(opcheck(overload, given).values()) == {"SUCCESS"}
