@@ -7,6 +7,7 @@ o, final_state = op(q, k, v, g)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,15 @@ from lincodegen.version import VERSION
 
 if TYPE_CHECKING:
     from lincodegen.runtime.backend import backend
+    from lincodegen.runtime.schedules import use_schedule
 
-__all__ = ["backend", "load"]
+__all__ = ["backend", "load", "use_schedule"]
 __version__ = VERSION
+
+_MODULES = {
+    "backend": "lincodegen.runtime.backend",
+    "use_schedule": "lincodegen.runtime.schedules",
+}
 
 
 def load(spec: str | Path, *, sets: Mapping[str, int] | None = None) -> Any:  # noqa: ANN401
@@ -34,8 +41,6 @@ def load(spec: str | Path, *, sets: Mapping[str, int] | None = None) -> Any:  # 
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - torch is imported when it is first needed
-    if name == "backend":
-        from lincodegen.runtime.backend import backend  # noqa: PLC0415 - imports torch
-
-        return backend
+    if name in _MODULES:
+        return vars(import_module(_MODULES[name]))[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

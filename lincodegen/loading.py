@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,16 @@ def cache_dir() -> Path:
     """Where ops are built that were asked for by their spec alone."""
     named = os.environ.get("LINCODEGEN_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "lincodegen"
+
+
+@cache
+def sources_digest() -> str:
+    """Eight digits of what writes and runs ops: text that other sources wrote may not fit them."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for name in ("spec", "derive", "program", "schedule", "emit", "runtime"):
+        for path in sorted((package / name).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _identity(folder: Path) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from lincodegen.emit.op import Package, emit_chunked, emit_recurrent, package_di
 from lincodegen.emit.op_plan import plan_op
 from lincodegen.emit.writer import compare_package, write_package
 from lincodegen.errors import DerivationError, NotChunkable, SpecError, TuningError
-from lincodegen.loading import cache_dir, load_package, package_digest_in
+from lincodegen.loading import cache_dir, load_package, package_digest_in, sources_digest
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES
 from lincodegen.program.program import Program
@@ -222,7 +222,7 @@ def op_folder(path: Path, sets: Sets | None = None) -> Path:
     shipped = generated_dir() / recurrence.name
     if package_digest_in(shipped) == digest:
         return shipped
-    cached = cache_dir() / digest
+    cached = cache_dir() / f"{digest}-{sources_digest()}"
     if package_digest_in(cached / recurrence.name) != digest:
         write_package(compile_spec(path, sets).package(), cached)
     return cached / recurrence.name

@@ -187,6 +187,13 @@ def test_load_builds_once(spec, cache, monkeypatch):
     assert lincodegen.load(spec) is first
 
 
+def test_what_other_sources_wrote_is_not_read(spec, cache, monkeypatch):
+    first = pipeline.op_folder(spec)
+    assert pipeline.op_folder(spec) == first
+    monkeypatch.setattr(pipeline, "sources_digest", lambda: "0" * 8)
+    assert pipeline.op_folder(spec) != first
+
+
 def test_two_versions_of_an_op_at_once(spec, cache):
     one = lincodegen.load(spec)
     two = lincodegen.load(spec, sets={"n": 2})

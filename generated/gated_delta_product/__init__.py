@@ -43,7 +43,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    kj_S = tokens.operands(*call.lift(k))
+    kj_S = call.per_token(tokens.operands, k)
     o, S, saved = form.forward(call.narrow(kj_S), v, beta, q, g, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
@@ -63,11 +63,11 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    kj_S = tokens.operands(*call.lift(k))
+    kj_S = call.per_token(tokens.operands, k)
     dkj_S, dv, dbeta, dq, dg, dS = form.backward(
         saved, call.narrow(kj_S), v, beta, q, g, scale, do, dS, *call.chunking
     )
-    dk = tokens.operands_adjoint(*call.lift(k), reduced(dkj_S, kj_S))
+    dk = call.per_token(tokens.operands_adjoint, k, reduced(dkj_S, kj_S), alike=True)
     return (
         (reduced(dq, q), reduced(dk, k), reduced(dv, v), reduced(dg, g), reduced(dbeta, beta)),
         (dS,),

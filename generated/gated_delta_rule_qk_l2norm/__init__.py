@@ -43,7 +43,7 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    k_S, q_S = tokens.operands(*call.lift(q), *call.lift(k))
+    k_S, q_S = call.per_token(tokens.operands, q, k)
     o, S, saved = form.forward(
         call.narrow(k_S), v, beta, call.narrow(q_S), g, S, scale, *call.chunking
     )
@@ -65,13 +65,11 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    k_S, q_S = tokens.operands(*call.lift(q), *call.lift(k))
+    k_S, q_S = call.per_token(tokens.operands, q, k)
     dk_S, dv, dbeta, dq_S, dg, dS = form.backward(
         saved, call.narrow(k_S), v, beta, call.narrow(q_S), g, scale, do, dS, *call.chunking
     )
-    dq, dk = tokens.operands_adjoint(
-        *call.lift(q), *call.lift(k), reduced(dk_S, k_S), reduced(dq_S, q_S)
-    )
+    dq, dk = call.per_token(tokens.operands_adjoint, q, k, reduced(dk_S, k_S), reduced(dq_S, q_S))
     return (
         (reduced(dq, q), reduced(dk, k), reduced(dv, v), reduced(dg, g), reduced(dbeta, beta)),
         (dS,),

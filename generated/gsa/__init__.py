@@ -60,7 +60,7 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     read_Sk, Sk, saved_Sk = form.forward_Sk(k, q, s, g, Sk.mT, scale, *call.chunking)
-    q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
+    q_Sv = call.per_token(tokens.operands_Sv, read_Sk)
     o, Sv, saved_Sv = form.forward_Sv(v, call.narrow(q_Sv), s, g, Sv, *call.chunking)
     return (o,), (Sk.mT, Sv), (saved_Sk, saved_Sv, (read_Sk,))
 
@@ -81,11 +81,11 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     saved_Sk, saved_Sv, (read_Sk,) = kept
-    q_Sv = tokens.operands_Sv(*call.lift(read_Sk))
+    q_Sv = call.per_token(tokens.operands_Sv, read_Sk)
     dv, dq_Sv, ds, dg, dSv = form.backward_Sv(
         saved_Sv, v, call.narrow(q_Sv), s, g, do, dSv, *call.chunking
     )
-    dread_Sk = tokens.operands_Sv_adjoint(*call.lift(read_Sk), reduced(dq_Sv, q_Sv))
+    dread_Sk = call.per_token(tokens.operands_Sv_adjoint, read_Sk, reduced(dq_Sv, q_Sv))
     dk, dq, ds_2, dg_2, dSk = form.backward_Sk(
         saved_Sk, k, q, s, g, scale, sum_heads(dread_Sk, dSk.shape[1]), dSk.mT, *call.chunking
     )

@@ -41,7 +41,7 @@ _SEGMENTS = Segments(
 def _forward(call: Call, q: Tensor, v: Tensor, g: Tensor, S: Tensor, scale: float) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    k_S = tokens.operands(*call.lift(g))
+    k_S = call.per_token(tokens.operands, g)
     o, S, saved = form.forward(v, q, call.narrow(k_S), g, S, scale, *call.chunking)
     return (o,), (S,), (saved,)
 
@@ -52,11 +52,11 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    k_S = tokens.operands(*call.lift(g))
+    k_S = call.per_token(tokens.operands, g)
     dv, dq, dk_S, dg, dS = form.backward(
         saved, v, q, call.narrow(k_S), g, scale, do, dS, *call.chunking
     )
-    dg_2 = tokens.operands_adjoint(*call.lift(g), reduced(dk_S, k_S))
+    dg_2 = call.per_token(tokens.operands_adjoint, g, reduced(dk_S, k_S))
     return (reduced(dq, q), reduced(dv, v), reduced(dg, g) + reduced(dg_2, g)), (dS,)
 
 

@@ -49,11 +49,11 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    qs_S = tokens.operands_S(*call.lift(q), scale)
+    qs_S = call.per_token(tokens.operands_S, q, scale)
     read_S, S, saved_S = form.forward_S(v, call.narrow(qs_S), k, S, *call.chunking)
-    qs_z = tokens.operands_z(*call.lift(q), scale)
+    qs_z = call.per_token(tokens.operands_z, q, scale)
     read_z, z, saved_z = form.forward_z(call.narrow(qs_z), k, z, *call.chunking)
-    o = tokens.output(*call.lift(read_S, read_z), eps)
+    o = call.per_token(tokens.output, read_S, read_z, eps)
     return (o,), (S, z), (saved_S, saved_z, (read_S, read_z))
 
 
@@ -72,17 +72,17 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     saved_S, saved_z, (read_S, read_z) = kept
-    qs_S = tokens.operands_S(*call.lift(q), scale)
-    qs_z = tokens.operands_z(*call.lift(q), scale)
-    dread_S, dread_z = tokens.output_adjoint(*call.lift(read_S, read_z), eps, do)
+    qs_S = call.per_token(tokens.operands_S, q, scale)
+    qs_z = call.per_token(tokens.operands_z, q, scale)
+    dread_S, dread_z = call.per_token(tokens.output_adjoint, read_S, read_z, eps, do)
     dqs_z, dk, dz = form.backward_z(
         saved_z, call.narrow(qs_z), k, sum_heads(dread_z, dz.shape[1]), dz, *call.chunking
     )
-    dq = tokens.operands_z_adjoint(scale, reduced(dqs_z, qs_z))
+    dq = call.per_token(tokens.operands_z_adjoint, scale, reduced(dqs_z, qs_z))
     dv, dqs_S, dk_2, dS = form.backward_S(
         saved_S, v, call.narrow(qs_S), k, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )
-    dq_2 = tokens.operands_S_adjoint(scale, reduced(dqs_S, qs_S))
+    dq_2 = call.per_token(tokens.operands_S_adjoint, scale, reduced(dqs_S, qs_S))
     return (
         (reduced(dq, q) + reduced(dq_2, q), reduced(dk, k) + reduced(dk_2, k), reduced(dv, v)),
         (dS, dz),

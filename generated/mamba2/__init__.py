@@ -56,9 +56,9 @@ def _forward(
 ) -> Results:
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
-    g_S = tokens.operands(*call.lift(dt, A))
+    g_S = call.per_token(tokens.operands, dt, A)
     read_S, S, saved = form.forward(x, dt, C, B, g_S, S, *call.chunking)
-    o = tokens.output(*call.lift(x, read_S, D))
+    o = call.per_token(tokens.output, x, read_S, D)
     return (o,), (S,), (saved,)
 
 
@@ -77,12 +77,12 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    g_S = tokens.operands(*call.lift(dt, A))
-    dx, dread_S, dD = tokens.output_adjoint(*call.lift(x, D, like=do), do)
+    g_S = call.per_token(tokens.operands, dt, A)
+    dx, dread_S, dD = call.per_token(tokens.output_adjoint, x, D, do)
     dx_2, ddt, dC, dB, dg_S, dS = form.backward(
         saved, x, dt, C, B, g_S, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )
-    ddt_2, dA = tokens.operands_adjoint(*call.lift(dt, A), reduced(dg_S, g_S))
+    ddt_2, dA = call.per_token(tokens.operands_adjoint, dt, A, reduced(dg_S, g_S))
     return (
         (
             reduced(dx, x) + reduced(dx_2, x),

@@ -45,7 +45,7 @@ def _forward(
     """Outputs and final states, and what the backward needs."""
     form = kernels if call.backend == "triton" else chunk
     read_S, S, saved = form.forward(v, r, k, w, S, *call.chunking)
-    o = tokens.output(*call.lift(r, k, v, read_S, u), scale)
+    o = call.per_token(tokens.output, r, k, v, read_S, u, scale)
     return (o,), (S,), (saved,)
 
 
@@ -64,7 +64,7 @@ def _backward(
     """Gradients of the tensors and of the initial states."""
     form = kernels if call.backend == "triton" else chunk
     (saved,) = kept
-    dr, dk, dv, dread_S, du = tokens.output_adjoint(*call.lift(r, k, v, u, like=do), scale, do)
+    dr, dk, dv, dread_S, du = call.per_token(tokens.output_adjoint, r, k, v, u, scale, do)
     dv_2, dr_2, dk_2, dw, dS = form.backward(
         saved, v, r, k, w, sum_heads(dread_S, dS.shape[1]), dS, *call.chunking
     )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from lincodegen.emit.op_plan import GroupPlan, OpPlan, OutputPlan, TokenFunction
 from lincodegen.emit.scalar_python import scalar_text
 from lincodegen.emit.token_python import WIDTH, assignment_text, words, wrapped
-from lincodegen.emit.token_torch import size_arguments
-from lincodegen.program.token import Kind, TokenProgram, cotangent_names
-from lincodegen.program.token_heads import meeting
+from lincodegen.emit.token_torch import needs_equal_shapes, size_arguments
+from lincodegen.program.token import TokenProgram, cotangent_names
 from lincodegen.program.token_names import Names
 
 INDENT = "    "
@@ -160,7 +158,7 @@ class OpBody:
         if output.function is None:
             self.parts.setdefault(output.source or "", []).append(cotangent)
         else:
-            self._adjoint_call(output.function, {output.name: cotangent}, cotangent)
+            self._adjoint_call(output.function, {output.name: cotangent})
 
     def _group_adjoint(
         self, group: GroupPlan, saved: str, operands: Sequence[str], d_state: str
@@ -186,14 +184,10 @@ class OpBody:
         args = [saved, *operands, *self._scalars(group), *d_reads, final, "*call.chunking"]
         self._assign([*targets, d_state], f"{self._module}.backward{group.suffix}", args)
         if group.computed is not None:
-            like = self._computed(group, group.computed.program.outputs[0].name)
-            self._adjoint_call(group.computed, cotangents, like)
+            self._adjoint_call(group.computed, cotangents)
 
-    def _adjoint_call(self, function: TokenFunction, cotangents: dict[str, str], like: str) -> None:
-        """Prints the call of an adjoint and notes the gradients that it gives.
-
-        ``like`` has the heads of the function's results.
-        """
+    def _adjoint_call(self, function: TokenFunction, cotangents: dict[str, str]) -> None:
+        """Prints the call of an adjoint and notes the gradients that it gives."""
         if function.adjoint is None:
             return
         named = {
@@ -206,11 +200,7 @@ class OpBody:
             target = self.names.free(f"d{self.local[name]}")
             targets.append(target)
             self._note(name, target)
-        args = self._arguments(function, function.adjoint, named)
-        given = {a.name for a in function.adjoint.inputs}
-        if args[0].startswith("*call.lift(") and not given.issuperset(function.wrt):
-            args[0] = f"{args[0][:-1]}, like={like})"
-        self._assign(targets, f"{self.alias['tokens']}.{function.name}_adjoint", args)
+        self._per_token(targets, f"{function.name}_adjoint", function.adjoint, named)
 
     def _gradient(self, name: str) -> str:
         """The sum of what reaches a tensor or a read."""
@@ -235,30 +225,17 @@ class OpBody:
     # -- calls -----------------------------------------------------------------------------
 
     def _token_call(self, targets: list[str], function: TokenFunction) -> None:
-        args = self._arguments(function, function.program, {})
-        self._assign(targets, f"{self.alias['tokens']}.{function.name}", args)
+        self._per_token(targets, function.name, function.program, {})
 
-    def _arguments(
-        self, function: TokenFunction, program: TokenProgram, cotangents: dict[str, str]
-    ) -> list[str]:
-        """What a printed function takes: tensors, floats, cotangents, sizes.
-
-        Tensors that meet have equal heads.
-        """
-        tensors, rest = [], []
-        for argument in program.inputs:
-            if argument.kind is Kind.CONSTANT:
-                rest.append(self.local[argument.name])
-            elif argument.name in cotangents:
-                rest.append(cotangents[argument.name])
-            else:
-                tensors.append(argument.name)
-        sizes = [f'call.sizes["{name}"]' for name in size_arguments(program)]
-        lifted = [
-            f"*call.lift({', '.join(self.local[name] for name in group)})"
-            for group in _apart(function, tensors)
-        ]
-        return [*lifted, *rest, *sizes]
+    def _per_token(
+        self, targets: list[str], name: str, program: TokenProgram, cotangents: dict[str, str]
+    ) -> None:
+        """Prints the call of a printed function for all tokens: its inputs, then sizes."""
+        given = [cotangents.get(a.name) or self.local[a.name] for a in program.inputs]
+        sizes = [f'call.sizes["{size}"]' for size in size_arguments(program)]
+        alike = ["alike=True"] if needs_equal_shapes(program) else []
+        args = [f"{self.alias['tokens']}.{name}", *given, *sizes, *alike]
+        self._assign(targets, "call.per_token", args)
 
     def _scalars(self, group: GroupPlan) -> list[str]:
         """The factors that no token changes; dimensions are read off the call."""
@@ -352,17 +329,3 @@ def _split(text: str) -> list[str]:
             items.append(text[start:i])
             start = i + 1
     return [item for item in (*items, text[start:]) if item.strip()]
-
-
-def _apart(function: TokenFunction, names: Sequence[str]) -> list[list[str]]:
-    """Tensors of a function's program, or of its adjoint, in runs that need equal heads.
-
-    They are one run where an adjoint lacks a tensor that it gives the gradient of.
-    """
-    adjoint = function.adjoint
-    if not names or (adjoint and not {a.name for a in adjoint.inputs}.issuperset(function.wrt)):
-        return [list(names)] if names else []
-    groups = meeting(function.program)
-    home = {name: next((g for g in groups if name in g), frozenset({name})) for name in names}
-    runs = [list(run) for _, run in groupby(names, home.__getitem__)]
-    return runs if len(runs) == len({*home.values()}) else [list(names)]

@@ -18,6 +18,7 @@ from lincodegen.program.token import Kind, Statement, TokenProgram, opened_norms
 from lincodegen.program.token_split import split_statements
 from lincodegen.spec.step import Node, Shape
 
+_JOINING = frozenset({"concat", "stack", "broadcast"})
 _TAKEN = frozenset({"F", "Tensor", "math", "torch", "float", "max", "min", "abs"})
 
 
@@ -51,6 +52,14 @@ def size_arguments(program: TokenProgram) -> tuple[str, ...]:
     """Dimensions that the program's text needs and that no argument's shape shows."""
     used = _printed(program).sizes - set(_derived_sizes(program))
     return tuple(name for name in program.sizes if name in used)
+
+
+def needs_equal_shapes(program: TokenProgram) -> bool:
+    """Whether the text joins tensors, or takes leading axes from one: both do not broadcast."""
+    tensors = [a for a in program.inputs if a.kind is not Kind.CONSTANT]
+    roots = [*(s.value for s in program.statements), *(o.value for o in program.outputs)]
+    joining = any(n.op in _JOINING for root in roots for n in root.walk())
+    return joining and len(tensors) > 1
 
 
 @dataclass(frozen=True, slots=True)

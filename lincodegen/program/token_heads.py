@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lincodegen.program.token import TokenProgram
 from lincodegen.spec.step import Node, Recurrence
 
 Sources = dict[str, tuple[str, ...]]
@@ -34,24 +33,6 @@ def head_sources(recurrence: Recurrence) -> tuple[Sources, Sources]:
         return {name: tuple(n for n in order if n in reads) for name, reads in found.items()}
 
     return ordered(states), ordered(outputs)
-
-
-def meeting(program: TokenProgram) -> tuple[frozenset[str], ...]:
-    """The arguments of a program in groups: those that a result depends on are in one."""
-    known: dict[str, frozenset[str]] = {a.name: frozenset({a.name}) for a in program.inputs}
-    for statement in program.statements:
-        known[statement.name] = _named(statement.value, known)
-    groups: list[frozenset[str]] = []
-    for output in program.outputs:
-        found = _named(output.value, known)
-        apart = [group for group in groups if not group & found]
-        groups = [*apart, found.union(*(group for group in groups if group & found))]
-    return tuple(groups)
-
-
-def _named(root: Node, known: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    names = (str(node.attr[0]) for node in root.walk() if not node.args and node.attr)
-    return frozenset[str]().union(*(known[name] for name in names if name in known))
 
 
 def _reads(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from lincodegen.runtime.heads import (
     STATE_AXIS,
+    TOKEN_AXIS,
+    grouped,
+    head_groups,
     place_heads,
     repeat_heads,
     sum_heads,
     take_heads,
+    ungrouped,
 )
 from lincodegen.runtime.sizes import evaluate
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from lincodegen.runtime.packing import PackedChunks, Packing
     from lincodegen.runtime.signature import Signature
     from lincodegen.runtime.tuned import Chosen
+
+Result = TypeVar("Result")
 
 States: TypeAlias = Tensor | Sequence[Tensor | None] | None
 
@@ -164,13 +170,30 @@ class Call(NamedTuple):
         value = value.expand(count, *(evaluate(s, self.sizes) for s in shape))
         self.tensors[name] = value.to(self.dtype)[None, None]
 
-    def lift(self, *tensors: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The tensors in the compute dtype, all with the most heads, or with those of ``like``.
+    def per_token(
+        self, function: Callable[..., Result], *arguments: Tensor | float, alike: bool = False
+    ) -> Result:
+        """What a function of one token gives, for all tokens, in the compute dtype.
 
-        Contiguous, so that what is summed over an axis has the same bits for every layout.
+        Tensors [B, T, Hx, *shape] with fewer heads broadcast; a result has the heads of those that
+        it depends on. They arrive contiguous, so that what is summed over an axis has the same
+        bits for every layout.
+
+        Args:
+            function: of tensors and numbers, one result or several.
+            arguments: those of the function.
+            alike: Whether the tensors arrive with all heads, as views: not everything broadcasts.
         """
-        most = max(x.shape[2] for x in tensors) if like is None else like.shape[2]
-        return tuple(repeat_heads(x.to(self.dtype).contiguous(), most) for x in tensors)
+        given = [x.to(self.dtype).contiguous() if isinstance(x, Tensor) else x for x in arguments]
+        groups = head_groups(x.shape[TOKEN_AXIS] for x in given if isinstance(x, Tensor))
+        split = [grouped(x, groups, alike) if isinstance(x, Tensor) else x for x in given]
+        results = function(*split)
+        if len(groups) < 2:
+            return results
+        if isinstance(results, tuple):
+            several = cast("tuple[Tensor, ...]", results)
+            return cast("Result", tuple(ungrouped(x, groups) for x in several))
+        return ungrouped(results, groups)
 
     def narrow(self, x: Tensor) -> Tensor:
         """A computed factor of matrix products, in the first input's dtype as the others are."""

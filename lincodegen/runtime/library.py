@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lincodegen.runtime.arguments import Parameters
 from lincodegen.runtime.backend import backend
 from lincodegen.runtime.function import Plan, planning, run_backward, run_forward, shaped
 from lincodegen.runtime.sizes import evaluate
@@ -51,14 +52,12 @@ class TracedOp:
         self._function = function
         self._tensors = [x.name for x in (*signature.inputs, *signature.parameters)]
         self._states = [x.name for x in signature.states]
-        code: Any = getattr(function, "__code__")  # noqa: B009 - of functions, not of callables
-        self._names = code.co_varnames[: code.co_argcount]
-        defaults: Any = getattr(function, "__defaults__")  # noqa: B009
-        self._defaults = dict(zip(reversed(self._names), reversed(defaults or ()), strict=False))
-        self._constants = self._names[len(self._tensors) : self._names.index("initial_state")]
+        self._parameters = Parameters(function)
+        names = self._parameters.names
+        self._constants = names[len(self._tensors) : names.index("initial_state")]
         library = torch.library.Library(NAMESPACE, "FRAGMENT")
         _libraries.append(library)
-        name = _free_name(signature.name)
+        name = free_name(signature.name)
         self.forward = self._define(library, name, self._schema(), self._run, self._shapes)
         torch.library.register_autograd(
             f"{NAMESPACE}::{name}", self._differentiate, setup_context=self._save, lib=library
@@ -71,7 +70,7 @@ class TracedOp:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The op with the arguments of its Python function; written to be traced."""
-        given = self._bound(args, kwargs)
+        given = self._parameters.bound(self._signature.name, args, kwargs)
         if given["check_inputs"]:
             raise ValueError(
                 f"{self._signature.name}: check_inputs is True where the op is traced, which has "
@@ -90,23 +89,6 @@ class TracedOp:
         own = [given[n] for n in (*self._tensors, *self._constants)]
         results = self.forward(*own, *states, *(given[n] for n in OFFSETS))
         return shaped(results, len(self._signature.outputs), given["output_final_state"])
-
-    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by name; ``inspect`` is not traced."""
-        if len(args) > len(self._names):
-            raise TypeError(f"{self._signature.name}: {len(args)} arguments")
-        given = dict(self._defaults)
-        given.update(zip(self._names, args, strict=False))
-        for name, value in kwargs.items():
-            if name not in self._names:
-                raise TypeError(f"{self._signature.name}: there is no argument {name}")
-            if name in self._names[: len(args)]:
-                raise TypeError(f"{self._signature.name}: {name} is given twice")
-            given[name] = value
-        for name in self._names:
-            if name not in given:
-                raise TypeError(f"{self._signature.name}: {name} is not given")
-        return given
 
     # -- schemas ------------------------------------------------------------------------------
 
@@ -163,7 +145,7 @@ class TracedOp:
         plan = self._plan(arguments)
         arrays = _arrays(plan)
         results, _ = run_forward(plan, arrays)
-        return tuple(_fresh(results, arrays))
+        return tuple(fresh(results, arrays))
 
     def _run_backward(self, *arguments: Any) -> list[Tensor]:
         *given, grads, needed = arguments
@@ -177,7 +159,7 @@ class TracedOp:
             if x is not None and is_needed:
                 own = torch.zeros_like(x) if dx is None else dx.to(x.dtype).reshape(x.shape)
                 found.append(own)
-        return _fresh(found, (*arrays, *grads))
+        return fresh(found, (*arrays, *grads))
 
     def _differentiable(self, arguments: Sequence[Any]) -> list[Tensor | None]:
         """Tensors and initial states."""
@@ -248,7 +230,7 @@ def _arrays(plan: Plan) -> tuple[Tensor | None, ...]:
     return *plan.call.tensors.values(), *plan.call.states
 
 
-def _fresh(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> list[Tensor]:
+def fresh(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> list[Tensor]:
     """The results, contiguous, each in memory of its own as the dispatcher demands."""
     taken = {x.untyped_storage().data_ptr() for x in given if x is not None}
     found: list[Tensor] = []
@@ -261,7 +243,7 @@ def _fresh(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> list[Te
     return found
 
 
-def _free_name(name: str) -> str:
+def free_name(name: str) -> str:
     """The name, numbered if a package loaded before has it."""
     space = getattr(torch.ops, NAMESPACE)
     number, free = 1, name

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from lincodegen.runtime.call import States
 from lincodegen.runtime.library import TracedOp
+from lincodegen.runtime.library_step import TracedStep
 from lincodegen.runtime.segments import SegmentOp, Segments, Summary
 from lincodegen.runtime.signature import Signature
 from lincodegen.runtime.tuned import register
@@ -34,7 +35,8 @@ class Op:
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self.step = torch.no_grad()(step)
+        self.traced_step = TracedStep(signature, step)
+        self.step = _untracked(step, self.traced_step)
         self.signature = signature
         self.traced = TracedOp(signature, function)
         register(signature.name, Path(inspect.getfile(function)).parent)
@@ -79,6 +81,19 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.signature.name}>"
+
+
+def _untracked(step: Callable[..., Any], traced: TracedStep) -> Callable[..., Any]:
+    """A step without gradients, as an op of torch.library where it is traced."""
+
+    @functools.wraps(step)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            if torch.compiler.is_compiling():
+                return traced(*args, **kwargs)
+            return step(*args, **kwargs)
+
+    return stepped
 
 
 def _has_no_values(x: object) -> bool:

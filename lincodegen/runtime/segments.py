@@ -169,10 +169,12 @@ def _product(
         return torch.ones(call.sequences, heads, dtype=call.dtype, device=call.device)
     tensors = [x for n in segment.tensors if (x := call.tensors[n]) is not None]
     with _exact(call.device):
-        log_decay = segment.log_decay(
-            *(call.lift(*tensors) if tensors else ()),
+        log_decay = call.per_token(
+            segment.log_decay,
+            *tensors,
             *(constants[n] for n in segment.constants),
             *(call.sizes[n] for n in segment.sizes),
+            alike=True,
         )
         log_decay = call.spread(log_decay, int(segment.kind == "diagonal"))
         # a sum of many logs costs its exponential no digit

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from op_cases import device_of, op_of, recurrence_of
+from op_cases import NAMES, device_of, op_of, recurrence_of
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
@@ -159,9 +159,9 @@ def test_refusals_of_compiled_calls_name_the_argument():
         op.traced(*tensors, initial_state=(None, None))
 
 
-@pytest.mark.parametrize("name", ("mamba2", "linear_attention_normalized"))
+@pytest.mark.parametrize("name", NAMES)
 def test_opcheck(name):
-    op, (tensors, states) = load_shipped(name), drawn(name)
+    op, (tensors, states) = load_shipped(name), drawn(name, 3, 1)
     arguments = flat_arguments(op, tensors, states)
     assert set(opcheck(op.traced.forward, arguments).values()) == {"SUCCESS"}
 

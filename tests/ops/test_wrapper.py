@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 import lincodegen
 from lincodegen.ops import gated_delta_rule
-from lincodegen.runtime.function import Body
+from lincodegen.runtime.function import Body, surroundings
 from lincodegen.runtime.pins import use_config
 
 B, T, H, K, V = 1, 8, 2, 16, 16
@@ -119,3 +120,21 @@ def test_layouts_do_not_pile_up(monkeypatch):
     for length in range(1, 12):
         signature.call(arguments(length=length))
     assert len(signature.layouts) <= 4
+
+
+@pytest.mark.parametrize(("own", "entered"), [(0, []), (1, [torch.device("cuda", 1)])])
+def test_kernels_are_launched_on_the_device_of_the_tensors(own, entered, monkeypatch):
+    """Whatever device is current; a context is entered only where it differs."""
+    found = []
+
+    @contextmanager
+    def noted(device):
+        found.append(device)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", noted)
+    call = gated_delta_rule.signature.call(arguments())
+    layout = call.layout._replace(device=torch.device("cuda", own))
+    with surroundings(call._replace(layout=layout)):
+        assert found == entered

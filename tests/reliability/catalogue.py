@@ -20,6 +20,7 @@ ACCESSES = f"{OWN}kernel_accesses.py::test_"
 IDIOMS = f"{OWN}kernel_idioms.py::test_"
 GROUPS = f"{OWN}grouped_heads.py::test_"
 PROPERTIES = f"{OWN}op_properties.py::test_"
+NEUTRAL = f"{OWN}neutral_elements.py::test_"
 CUDA = f"{OWN}on_a_gpu.py::test_"
 
 CATALOGUE: dict[str, tuple[str, ...]] = {
@@ -31,7 +32,11 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
         f"{TEXT}pairs_of_points_are_masked",
     ),
     # a guard against NaN changes what a gate of 1 gives
-    "R02": (f"{VALUES}a_gate_of_one_is_no_gate", f"{CALLS}an_absent_tensor_is_its_default"),
+    "R02": (
+        f"{VALUES}a_gate_of_one_is_no_gate",
+        f"{NEUTRAL}a_log_decay_of_zero_is_none",
+        f"{CALLS}an_absent_tensor_is_its_default",
+    ),
     # the backward of an absent optional tensor
     "R03": (f"{CALLS}an_absent_tensor_is_its_default", f"{SHIPPED}fewer_heads_and_defaults"),
     # exp(G_i) exp(-G_j) overflows
@@ -45,6 +50,7 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     "R06": (
         f"{ADVERSARIES}decays",
         f"{ADVERSARIES}no_gate_is_no_nan",
+        f"{NEUTRAL}a_decay_of_zero_starts_anew",
         f"{VALUES}every_decay_costs_what_it_costs_the_token_loop",
     ),
     # digits lost after a hard gate
@@ -127,7 +133,7 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
         f"{ENDS}offsets_that_do_not_fit_every_op",
     ),
     # padding changes the state
-    "R26": (f"{ENDS}padding_on_the_right",),
+    "R26": (f"{ENDS}padding_on_the_right", f"{NEUTRAL}tokens_of_zeros_do_nothing"),
     # neighbours leak into a sequence
     "R27": (
         f"{PACKED}packed_sequences_are_separate_ones",
@@ -239,7 +245,11 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
         f"{SHIPPED}float32_adversaries",
     ),
     # a helper that knows one chunk size
-    "R50": (f"{BEHAVIOUR}chunk_sizes_agree_in_float64", f"{BEHAVIOUR}chunk_sizes_agree"),
+    "R50": (
+        f"{BEHAVIOUR}chunk_sizes_agree_in_float64",
+        f"{BEHAVIOUR}chunk_sizes_agree",
+        f"{NEUTRAL}any_chunk_gives_the_same",
+    ),
     # a scale of 0 taken for none
     "R51": (f"{VALUES}scales", f"{VALUES}no_scale_is_the_default"),
     # a pool of states
@@ -253,6 +263,7 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
         f"{CITIZENSHIP}opcheck",
         f"{CITIZENSHIP}at_most_two_compilations_over_twenty_lengths",
         f"{CALLS}compiled_without_a_break",
+        f"{OPS}traced_step.py::test_a_compiled_loop_is_the_eager_one",
         f"{CUDA}kernels_are_compiled_once_for_all_lengths",
     ),
     # CUDA graphs
@@ -260,7 +271,10 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     # autocast
     "R54": (f"{CALLS}autocast_and_checkpoints", f"{CITIZENSHIP}autocast_changes_nothing"),
     # the device of the tensors
-    "R55": (f"{CUDA}the_device_is_that_of_the_tensors",),
+    "R55": (
+        f"{CUDA}the_device_is_that_of_the_tensors",
+        f"{OPS}wrapper.py::test_kernels_are_launched_on_the_device_of_the_tensors",
+    ),
     # tensors of a shape alone
     "R56": (f"{CALLS}shapes_without_values", f"{CITIZENSHIP}meta_and_fake_tensors"),
     # checkpoints, and saved tensors used twice

@@ -14,11 +14,6 @@ from lincodegen.verify.trials import Trial
 
 LENGTH = 7
 QUERIES = ("q", "r", "C")
-REPEATING = {
-    ("rwkv6", "values"): "its epilogue multiplies r and k by v at the heads of the output",
-    ("rwkv6", "queries"): "its epilogue multiplies k and v by r at the heads of the output",
-    ("mamba2", "queries"): "its epilogue adds D x at the heads of the output",
-}
 
 
 def heads_of(name, most, many=2, few=1):
@@ -53,16 +48,9 @@ def repeats(found):
         yield
 
 
-def cases():
-    for name in NAMES:
-        for most in ("values", "queries"):
-            reason = REPEATING.get((name, most))
-            marks = pytest.mark.xfail(strict=True, reason=reason) if reason else ()
-            for form in FORMS:
-                yield pytest.param(name, most, form, marks=marks)
-
-
-@pytest.mark.parametrize(("name", "most", "form"), cases())
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("most", ["values", "queries"])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_input_is_repeated(name, most, form):
     """Neither forward nor backward makes a tensor of repeated heads of an input."""
     found = []
@@ -85,10 +73,7 @@ def test_groups_of_two_and_four(name, most):
     assert verdict.passed, str(verdict)
 
 
-PLAIN = [n for n in NAMES if not any(n == name for name, _ in REPEATING)]
-
-
-@pytest.mark.parametrize("name", [n for n in PLAIN if n != "gated_delta_product"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "gated_delta_product"])
 def test_kernels_read_the_inputs_themselves(name):
     """The memory of an input with fewer heads is what a kernel is launched with."""
     case = grouped(name, "values")

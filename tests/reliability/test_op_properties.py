@@ -98,6 +98,9 @@ def test_orders_of_batch_and_heads(name, shape, data):
     for n, x in plain.items():
         x = x[batch]
         assert torch.equal(found[n], x[:, heads] if n.startswith("final") else x[:, :, heads]), n
+    row = slice(int(batch[0]), int(batch[0]) + 1)
+    alone = forward(name, "torch", changed(case, name, lambda x: x[row], lambda x: x[row]))
+    assert differing(alone, {n: x[row] for n, x in plain.items()}) == []
 
 
 def in_two(name, case, cut):

@@ -219,6 +219,26 @@ def test_the_pytorch_form_takes_its_chunk_from_the_table(places):
     assert chunk_of("torch", tokens=9) == 16
 
 
+def test_a_configuration_has_the_same_bits_wherever_it_comes_from(places):
+    """From a table or named by the caller: outputs and gradients; another one's differ."""
+    op = getattr(lincodegen.ops, NAME)
+    torch.manual_seed(0)
+    x = [torch.randn(1, 256, 2, *(16 for _ in t.shape)) for t in op.signature.inputs]
+
+    def results():
+        leaves = [y.clone().requires_grad_() for y in x]
+        with backend("torch"):
+            o = op(*leaves)[0]
+        return torch.cat([y.flatten() for y in (o, *torch.autograd.grad(o.square().sum(), leaves))])
+
+    untuned = results()
+    with use_op_config(NAME, OTHER):
+        named = results()
+    write(places[0], entry(OTHER, CPU_BUCKET), header=CPU)
+    assert torch.equal(results(), named)
+    assert not torch.equal(named, untuned)
+
+
 def test_the_interpreter_takes_no_table(places):
     write(places[0], entry(OTHER, CPU_BUCKET), header=CPU)
     assert chunk_of("triton") == 64
