@@ -18,6 +18,7 @@ from lincodegen.runtime.call import Call, cast_to
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.schedules import pinned_schedule
 from lincodegen.runtime.separate import one_by_one
+from lincodegen.runtime.threads import at_most
 from lincodegen.runtime.tuned import running
 
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -203,6 +204,9 @@ def surroundings(call: Call) -> AbstractContextManager[object]:
     stack = ExitStack()
     if tuned is not None:
         stack.enter_context(running(tuned))
+        own = tuned.config.torch
+        if own is not None and own.threads is not None and call.backend == "torch":
+            stack.enter_context(at_most(own.threads))
     if elsewhere:
         stack.enter_context(torch.cuda.device(device))
     if mixing:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from record_cases import BUCKET, provenance
@@ -85,3 +86,19 @@ def test_tasks_that_the_time_does_not_reach_are_named(tmp_path):
     assert report.left == (f"probe, {BUCKET}",)
     assert report.table is None
     assert not report.ok
+
+
+def test_a_task_begins_at_the_best_of_the_others(tmp_path):
+    """The second's first candidate is what the first one found; it is not asked for again."""
+    devices = Device(), Device()
+    other = BUCKET._replace(tokens=2 * BUCKET.tokens)
+    jobs = [job(device) for device in devices]
+    tasks = [replace(j.task, nearest=lambda config: (config.chunk_size,)) for j in jobs]
+    tasks[1] = replace(tasks[1], bucket=other)
+    starts = ((SIZES[-1],),)
+    pairs = zip(jobs, tasks, strict=True)
+    report = ran(tmp_path, *(replace(j, task=t, starts=starts) for j, t in pairs))
+    assert devices[0].judged[0] == SIZES[-1]
+    assert devices[1].judged[0] == 32
+    assert sorted(devices[1].judged) == list(SIZES)
+    assert [t.best for t in report.tasks] == [OpConfig(32)] * 2
