@@ -31,7 +31,7 @@ from lincodegen.tune.session import bucket_of, torch_form
 from lincodegen.tune.torch_space import TorchSpace
 
 FOLDER = Path(__file__).parents[1] / "tests" / "tune" / "landscapes"
-RUNS = 5
+RUNS = 3
 CHUNKS = tuple(8 << i for i in range(7))
 SOLVE_BLOCKS = tuple(4 << i for i in range(7))
 
@@ -85,8 +85,8 @@ def _model() -> str:
 @click.option("--op", default="gated_delta_rule", show_default=True)
 @click.option("--size", default=32, show_default=True, help="Of K, V and the like.")
 @click.option("--heads", default=16, show_default=True)
-@click.option("--tokens", multiple=True, type=int, default=(512, 1024), show_default=True)
-@click.option("--rounds", default=6, show_default=True)
+@click.option("--tokens", multiple=True, type=int, default=(256, 512), show_default=True)
+@click.option("--rounds", default=4, show_default=True)
 def main(op: str, size: int, heads: int, tokens: tuple[int, ...], rounds: int) -> None:
     """Records one landscape for every number of tokens."""
     FOLDER.mkdir(parents=True, exist_ok=True)

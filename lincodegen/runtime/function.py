@@ -79,17 +79,24 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     for constant in constants:
         if isinstance(constant, Tensor):
             raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
+    chunked = body.recurrent is not None
     if body.recurrent is not None and _schedule(call) == "recurrent":
-        body, call = body.recurrent, call.looped()
-    elif body.recurrent is not None and call.backend == "torch" and call.device.type == "cpu":
-        body = _in_blocks(body)
+        body, call, chunked = body.recurrent, call.looped(), False
     if call.packing is not None and call.backend == "torch":
-        body = Body(*one_by_one(body.forward, body.backward))
+        body = _one_by_one(body)
+    if chunked and call.backend == "torch" and call.device.type == "cpu":
+        # outermost: sequences of other lengths would go into blocks of other numbers
+        body = _in_blocks(body)
     plan = Plan(call, body, tuple(constants))
     if _planning.get():
         return plan
     results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
     return shaped(results, len(call.signature.outputs), output_final_state)
+
+
+@cache
+def _one_by_one(body: Body) -> Body:
+    return Body(*one_by_one(body.forward, body.backward))
 
 
 @cache
