@@ -65,8 +65,7 @@ class TorchConfig:
         """
         data = _mapping(value, "torch")
         threads = None if data.get("threads") is None else _number(data, "threads")
-        sizes = (_number(data, name) for name in ("solve_block", "block_elements"))
-        return TorchConfig(*sizes, threads)
+        return TorchConfig(_number(data, "solve_block"), _number(data, "block_elements"), threads)
 
 
 @dataclass(frozen=True, slots=True)

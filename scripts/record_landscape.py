@@ -68,8 +68,9 @@ def landscape(op: str, bucket: Bucket, form: TorchSpace, times: dict[Point, list
         [*point, round(1e6 * min(t), 1), round(1e6 * statistics.median(t), 1)]
         for point, t in times.items()
     ]
+    facts = ",\n".join(f" {json.dumps(name)}: {json.dumps(fact)}" for name, fact in head.items())
     lines = ",\n".join(json.dumps(row) for row in sorted(rows))
-    return f'{json.dumps(head, indent=1)[:-2]},\n "points": [\n{lines}\n]}}\n'
+    return f'{{\n{facts},\n "points": [\n{lines}\n]}}\n'
 
 
 def _model() -> str:
@@ -85,7 +86,7 @@ def _model() -> str:
 @click.option("--op", default="gated_delta_rule", show_default=True)
 @click.option("--size", default=32, show_default=True, help="Of K, V and the like.")
 @click.option("--heads", default=16, show_default=True)
-@click.option("--tokens", multiple=True, type=int, default=(256, 512), show_default=True)
+@click.option("--tokens", multiple=True, type=int, default=(512, 1024), show_default=True)
 @click.option("--rounds", default=4, show_default=True)
 def main(op: str, size: int, heads: int, tokens: tuple[int, ...], rounds: int) -> None:
     """Records one landscape for every number of tokens."""

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lincodegen.runtime.blocks import by_heads
 from lincodegen.runtime.call import Call, cast_to
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
+from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.schedules import pinned_schedule
-from lincodegen.runtime.separate import one_by_one
-from lincodegen.runtime.threads import at_most
 from lincodegen.runtime.tuned import running
+
+blocks, separate = Lazy("lincodegen.runtime.blocks"), Lazy("lincodegen.runtime.separate")
+threads = Lazy("lincodegen.runtime.threads")
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
@@ -96,12 +97,12 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
 
 @cache
 def _one_by_one(body: Body) -> Body:
-    return Body(*one_by_one(body.forward, body.backward))
+    return Body(*separate.one_by_one(body.forward, body.backward))
 
 
 @cache
 def _in_blocks(body: Body) -> Body:
-    return Body(*by_heads(body.forward, body.backward))
+    return Body(*blocks.by_heads(body.forward, body.backward))
 
 
 def _schedule(call: Call) -> str | None:
@@ -213,7 +214,7 @@ def surroundings(call: Call) -> AbstractContextManager[object]:
         stack.enter_context(running(tuned))
         own = tuned.config.torch
         if own is not None and own.threads is not None and call.backend == "torch":
-            stack.enter_context(at_most(own.threads))
+            stack.enter_context(threads.at_most(own.threads))
     if elsewhere:
         stack.enter_context(torch.cuda.device(device))
     if mixing:
