@@ -1,6 +1,7 @@
 """A run over several tasks: verdicts ahead, shares of the time, tables, what could not be done."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from lincodegen.config import OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.runtime.tables import Header, read_table
 from lincodegen.schedule.space import Parameter
+from lincodegen.tune.journal import read_records
 from lincodegen.tune.records import Gate, Resources
 from lincodegen.tune.search import Effort, Space
 from lincodegen.tune.session import Folders, Job, run_session
@@ -102,3 +104,25 @@ def test_a_task_begins_at_the_best_of_the_others(tmp_path):
     assert devices[1].judged[0] == 32
     assert sorted(devices[1].judged) == list(SIZES)
     assert [t.best for t in report.tasks] == [OpConfig(32)] * 2
+
+
+def test_two_machines_over_a_shared_folder_find_what_either_found(tmp_path):
+    """Each writes a file of its own, at the same time; a third has nothing left to measure."""
+    ops = {"first": Device(), "second": Device()}
+
+    def machine(op):
+        own = job(ops[op], op)
+        task = replace(own.task, provenance=lambda: provenance(time=time.time(), host=op))
+        return ran(tmp_path, replace(own, task=task))
+
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(machine, ops))
+    assert [r.tasks[0].measured for r in reports] == [len(SIZES)] * 2
+    records = read_records(tmp_path / "records").records
+    assert {(r.op, r.provenance.host) for r in records} == {(op, op) for op in ops}
+    assert len(list((tmp_path / "records").iterdir())) == 2
+    third = Device()
+    report = ran(tmp_path, *(job(third, op) for op in ops))
+    assert [t.measured for t in report.tasks] == [0, 0]
+    assert third.judged == []
+    assert {row["op"] for row in read_table(report.table).rows} == set(ops)
