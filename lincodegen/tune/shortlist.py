@@ -2,6 +2,9 @@
 
 A point of the space names a chunk, a schedule, and for each kernel the rank of one of its options,
 the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
+
+What a kernel's text settles is no parameter: how a triangular matrix is inverted, the precision of
+dots, what is kept for the backward, where a scale is applied, pointers in place of descriptors.
 """
 
 from __future__ import annotations
