@@ -14,15 +14,13 @@ _LARGEST = {
     "tile_v": 512,
     "num_warps": 32,
     "num_stages": 8,
+    "solve_block": 1024,
+    "block_elements": 1 << 30,
+    "threads": 1024,
 }
-_LEAST = {
-    "chunk_size": 1,
-    "segment_chunks": 1,
-    "tile_k": 16,
-    "tile_v": 16,
-    "num_warps": 1,
-    "num_stages": 1,
-}
+_LEAST = {"tile_k": 16, "tile_v": 16}
+_COUNTS = ("num_stages", "threads")
+"""Any number will do; the others are powers of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,33 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class TorchConfig:
+    """What is chosen of the chunked PyTorch form on a CPU beside its chunk.
+
+    Attributes:
+        solve_block: rows of a triangular system that are solved by merging; systems of more rows
+            are solved block by block, from the first row on.
+        block_elements: most elements, in a block of heads, of the largest input.
+        threads: most that the op runs on; None for as many as the process has.
+    """
+
+    solve_block: int
+    block_elements: int
+    threads: int | None = None
+
+    @staticmethod
+    def from_json(value: object) -> TorchConfig:
+        """The values of a JSON object.
+
+        Raises:
+            ValueError: one of them is missing or is nothing that an op takes.
+        """
+        data = _mapping(value, "torch")
+        threads = None if data.get("threads") is None else _number(data, "threads")
+        return TorchConfig(_number(data, "solve_block"), _number(data, "block_elements"), threads)
+
+
+@dataclass(frozen=True, slots=True)
 class OpConfig:
     """Everything that is chosen of an op: its chunk and the tiles of each of its kernels.
 
@@ -53,20 +78,23 @@ class OpConfig:
         kernels: by the kernels' labels, ascending; none for the PyTorch form.
         schedule: one of `SCHEDULES`; None leaves it to the size of a call.
         segment_chunks: chunks of a segment under ``segment``; 0 leaves it to the size of a call.
+        torch: of the PyTorch form; None leaves it at its defaults.
     """
 
     chunk_size: int
     kernels: tuple[tuple[str, Config], ...] = ()
     schedule: str | None = None
     segment_chunks: int = 0
+    torch: TorchConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         rows = {label: asdict(config) for label, config in self.kernels}
         for row in rows.values():
             del row["chunk_size"]
-        found = {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule}
-        return {**found, **({"segment_chunks": n} if (n := self.segment_chunks) else {})}
+        own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
+        own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
+        return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}
 
     @staticmethod
     def from_json(value: object) -> OpConfig:
@@ -85,7 +113,8 @@ class OpConfig:
         segment = _number(data, "segment_chunks") if "segment_chunks" in data else 0
         if segment and schedule != "segment":
             raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
-        return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment)
+        own = TorchConfig.from_json(data["torch"]) if "torch" in data else None
+        return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment, own)
 
 
 class Bucket(NamedTuple):
@@ -149,8 +178,8 @@ def _mapping(value: object, what: object) -> Mapping[str, Any]:
 def _number(data: Mapping[str, Any], name: str) -> int:
     value = data.get(name)
     # a bool is an int to isinstance
-    if type(value) is not int or not _LEAST[name] <= value <= _LARGEST[name]:
+    if type(value) is not int or not _LEAST.get(name, 1) <= value <= _LARGEST[name]:
         raise ValueError(f"{name} = {value!r} is nothing that a kernel takes")
-    if name != "num_stages" and value & (value - 1):
+    if name not in _COUNTS and value & (value - 1):
         raise ValueError(f"{name} = {value}; expected: a power of two")
     return value

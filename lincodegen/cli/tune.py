@@ -96,6 +96,12 @@ class Given(TypedDict):
 @click.option("--budget", type=Duration(), default="10m", show_default=True, help="In all.")
 @click.option("--trials", type=_COUNT, default=60, show_default=True, help="Most for a call.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and search.")
+@click.option(
+    "--study",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what is on record for optuna-dashboard; time nothing.",
+)
 @json_option
 @click.pass_context
 def tune(
@@ -104,6 +110,7 @@ def tune(
     target: str | None,
     offline: bool,
     device: str | None,
+    study: Path | None,
     as_json: bool,
     **given: Unpack[Given],
 ) -> None:
@@ -112,6 +119,8 @@ def tune(
     What was found is kept: an interrupted run goes on where it ended. With --offline --target
     the model's choice for a GPU is written aside; it is never used without a check.
     """
+    if study is not None and offline:
+        raise click.UsageError("--study and --offline exclude each other.")
     if offline != (target is not None):
         raise click.UsageError("--offline and --target go together.")
     import torch
@@ -121,7 +130,9 @@ def tune(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     request = _request("cuda" if offline else where, given)
     with progress("tuning") as step:
-        if target is not None:
+        if study is not None:
+            report = tuning.studies(specs, study)
+        elif target is not None:
             report = tuning.tune_offline(specs, request, target, step)
         else:
             report = tuning.tune(specs, request, where, step)

@@ -16,6 +16,7 @@ import torch
 
 from lincodegen.runtime.heads import STATE_AXIS, TOKEN_AXIS
 from lincodegen.runtime.separate import Tensors, joined, parted, shares
+from lincodegen.runtime.tuned import torch_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,18 +26,20 @@ if TYPE_CHECKING:
 Function: TypeAlias = Callable[..., Any]
 
 MOST_ELEMENTS = 1 << 21
-"""Of the largest input of a block with all its heads; 8 MB in float32."""
+"""Of the largest input of a block with all its heads, where no table has a number; 8 MB."""
 
 
 def count_of(call: Call, tensors: Tensors) -> int:
     """Into how many blocks the heads of a call go: the fewest that are small enough."""
+    own = torch_config()
+    most = MOST_ELEMENTS if own is None else own.block_elements
     each = max([x.numel() // x.shape[TOKEN_AXIS] for x in tensors])
     total = each * max(call.heads.values())
-    if total <= MOST_ELEMENTS:
+    if total <= most:
         return 1
     heads = math.gcd(*call.heads.values())
     counts = (n for n in range(1, heads + 1) if heads % n == 0)
-    return next((n for n in counts if total <= n * MOST_ELEMENTS), heads)
+    return next((n for n in counts if total <= n * most), heads)
 
 
 def each_forward(

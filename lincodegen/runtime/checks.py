@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lincodegen.runtime.packing import checked_lengths
+from lincodegen.runtime.lazy import Lazy
 
 if TYPE_CHECKING:
     from lincodegen.runtime.call import Call
     from lincodegen.runtime.packing import Packing
     from lincodegen.runtime.signature import Argument
+
+packed = Lazy("lincodegen.runtime.packing")
 
 FINITE = "(-inf, inf)"
 NORM_ROUNDINGS = 4
@@ -81,7 +83,7 @@ def check_values(call: Call, /, **constants: float | None) -> None:
 
 def _check_packing(op: str, packing: Packing, tokens: int) -> None:
     """Offsets on the device, and that the host's are the same."""
-    lengths = checked_lengths(op, "cu_seqlens", packing.cu_seqlens.tolist(), tokens)
+    lengths = packed.checked_lengths(op, "cu_seqlens", packing.cu_seqlens.tolist(), tokens)
     host = list(accumulate(packing.lengths or lengths, initial=0))
     for i, (a, b) in enumerate(zip(host, accumulate(lengths, initial=0), strict=True)):
         if a != b:

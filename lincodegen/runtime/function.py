@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lincodegen.runtime.blocks import by_heads
 from lincodegen.runtime.call import Call, cast_to
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
+from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.schedules import pinned_schedule
-from lincodegen.runtime.separate import one_by_one
 from lincodegen.runtime.tuned import running
+
+blocks, separate = Lazy("lincodegen.runtime.blocks"), Lazy("lincodegen.runtime.separate")
+threads = Lazy("lincodegen.runtime.threads")
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Kept: TypeAlias = tuple[Tensors, ...]
@@ -78,12 +80,14 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     for constant in constants:
         if isinstance(constant, Tensor):
             raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
+    chunked = body.recurrent is not None
     if body.recurrent is not None and _schedule(call) == "recurrent":
-        body, call = body.recurrent, call.looped()
-    elif body.recurrent is not None and call.backend == "torch" and call.device.type == "cpu":
-        body = _in_blocks(body)
+        body, call, chunked = body.recurrent, call.looped(), False
     if call.packing is not None and call.backend == "torch":
-        body = Body(*one_by_one(body.forward, body.backward))
+        body = _one_by_one(body)
+    if chunked and call.backend == "torch" and call.device.type == "cpu":
+        # outermost: sequences of other lengths would go into blocks of other numbers
+        body = _in_blocks(body)
     plan = Plan(call, body, tuple(constants))
     if _planning.get():
         return plan
@@ -92,8 +96,13 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
 
 
 @cache
+def _one_by_one(body: Body) -> Body:
+    return Body(*separate.one_by_one(body.forward, body.backward))
+
+
+@cache
 def _in_blocks(body: Body) -> Body:
-    return Body(*by_heads(body.forward, body.backward))
+    return Body(*blocks.by_heads(body.forward, body.backward))
 
 
 def _schedule(call: Call) -> str | None:
@@ -203,6 +212,9 @@ def surroundings(call: Call) -> AbstractContextManager[object]:
     stack = ExitStack()
     if tuned is not None:
         stack.enter_context(running(tuned))
+        own = tuned.config.torch
+        if own is not None and own.threads is not None and call.backend == "torch":
+            stack.enter_context(threads.at_most(own.threads))
     if elsewhere:
         stack.enter_context(torch.cuda.device(device))
     if mixing:

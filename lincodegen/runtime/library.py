@@ -7,11 +7,17 @@ the same and the gradients of what the forward gave, and gives those that are ne
 The backward computes the forward again: what a forward keeps differs in number and shape between
 the forms of an op, and no fake kernel knows the shapes for a symbolic T. Eager calls, which take
 an autograd.Function, keep it.
+
+Both are registered where something first traces: with a call of the op on tensors without values,
+or as soon as the PyTorch compiler or the reader of saved programs is imported, since neither can
+trace a registration. Most processes do none of it and are spared the milliseconds.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,22 +36,35 @@ if TYPE_CHECKING:
 NAMESPACE = "lincodegen"
 OFFSETS = ("cu_seqlens", "cu_seqlens_cpu")
 
-# registrations ask which module they stand in; without an answer in the cache of ``inspect`` they
-# look at the path of every module there is, which takes longer than all else here
-_by_file: dict[str, str] = vars(inspect).get("modulesbyfile", {})
-_by_file.setdefault(str(Path(__file__).absolute()), __name__)
+_TRACERS = frozenset({"torch._dynamo", "torch._inductor", "torch.export.pt2_archive"})
+"""Modules that trace a program or load one that was saved."""
 
 # registrations end with the Library that made them
 _libraries: list[torch.library.Library] = []
+_lock = threading.RLock()
+_unregistered: list[TracedOp] = []
+
+
+class _BeforeTracers:
+    """Finds no module; the import of a tracer asks it first, and ops are registered then."""
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """None, as of a finder that does not know a module."""
+        if name in _TRACERS:
+            register_all()
+
+
+def register_all() -> None:
+    """Registers the ops that are imported; those that come later are registered as they come.
+
+    For what runs them by their names in ``torch.ops`` and imports no tracer.
+    """
+    while _unregistered:
+        _unregistered[0].register()
 
 
 class TracedOp:
-    """The two ops of torch.library that stand for one generated op.
-
-    Attributes:
-        forward: the overload ``lincodegen::NAME``.
-        backward: the overload ``lincodegen::NAME_backward``.
-    """
+    """The two ops of torch.library that stand for one generated op."""
 
     def __init__(self, signature: Signature, function: Callable[..., Any]) -> None:
         self._signature = signature
@@ -55,18 +74,45 @@ class TracedOp:
         self._parameters = Parameters(function)
         names = self._parameters.names
         self._constants = names[len(self._tensors) : names.index("initial_state")]
+        self._overloads: tuple[Any, Any] | None = None
+        _unregistered.append(self)
+        if not _TRACERS.isdisjoint(sys.modules):
+            self.register()
+
+    @property
+    def forward(self) -> Any:
+        """The overload ``lincodegen::NAME``."""
+        return self.register()[0]
+
+    @property
+    def backward(self) -> Any:
+        """The overload ``lincodegen::NAME_backward``."""
+        return self.register()[1]
+
+    def register(self) -> tuple[Any, Any]:
+        """Both overloads, registered if they are not."""
+        if self._overloads is None:
+            with _lock:
+                if self._overloads is None:
+                    self._overloads = self._registered()
+                    _unregistered.remove(self)
+        return self._overloads
+
+    def _registered(self) -> tuple[Any, Any]:
         library = torch.library.Library(NAMESPACE, "FRAGMENT")
         _libraries.append(library)
-        name = free_name(signature.name)
-        self.forward = self._define(library, name, self._schema(), self._run, self._shapes)
+        _name_module()
+        name = free_name(self._signature.name)
+        forward = self._define(library, name, self._schema(), self._run, self._shapes)
         torch.library.register_autograd(
             f"{NAMESPACE}::{name}", self._differentiate, setup_context=self._save, lib=library
         )
         back = f"{name}_backward"
-        self.backward = self._define(
+        backward = self._define(
             library, back, self._backward_schema(), self._run_backward, self._backward_shapes
         )
         torch.library.register_autograd(f"{NAMESPACE}::{back}", self._refuse, lib=library)
+        return forward, backward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The op with the arguments of its Python function; written to be traced."""
@@ -243,6 +289,16 @@ def fresh(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> list[Ten
     return found
 
 
+def _name_module() -> None:
+    """Tells ``inspect`` which module this is.
+
+    Registrations ask; without an answer in its cache they look at the path of every module there
+    is, which takes longer than all else here.
+    """
+    known: dict[str, str] = vars(inspect).get("modulesbyfile", {})
+    known.setdefault(str(Path(__file__).absolute()), __name__)
+
+
 def free_name(name: str) -> str:
     """The name, numbered if a package loaded before has it."""
     space = getattr(torch.ops, NAMESPACE)
@@ -251,3 +307,6 @@ def free_name(name: str) -> str:
         number += 1
         free = f"{name}_{number}"
     return free
+
+
+sys.meta_path.insert(0, _BeforeTracers())

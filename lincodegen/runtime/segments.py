@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lincodegen.runtime.erasures import Erasures
 from lincodegen.runtime.function import Plan, planning
 from lincodegen.runtime.heads import STATE_AXIS, repeat_heads
+from lincodegen.runtime.lazy import Lazy
 
 if TYPE_CHECKING:
     from lincodegen.runtime.call import Call
     from lincodegen.runtime.signature import Signature, State
+
+erased = Lazy("lincodegen.runtime.erasures")
 
 Function = Callable[..., Any]
 
@@ -97,7 +99,7 @@ class SegmentOp:
         for index, (segment, state, local) in enumerate(rows):
             if segment.kind == "matrix":
                 finals = partial(self._finals, {**bound.arguments, **constants})
-                found.append(Erasures(plan.call, segment, index, finals).matrix(local))
+                found.append(erased.Erasures(plan.call, segment, index, finals).matrix(local))
             else:
                 found.append(_product(segment, state, plan.call, constants))
         return Summary(tuple(found), written)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lincodegen.runtime.backend import chosen_backend, forced_backend
 from lincodegen.runtime.call import Call, Layout, States
-from lincodegen.runtime.launch import chunk_tokens, common_dtype
-from lincodegen.runtime.packing import read_packing
+from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.pins import any_pinned, pinned
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
 from lincodegen.runtime.tuned import Chosen, any_named, tables_epoch, tuned_for
+
+launch, packed = Lazy("lincodegen.runtime.launch"), Lazy("lincodegen.runtime.packing")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TOKEN_AXES = "B T H"
@@ -101,7 +102,9 @@ class Signature:
         packing = None
         if offsets is not None:
             leading = (layout.batch, layout.length)
-            packing = read_packing(self.name, (cu_seqlens, cu_seqlens_cpu), leading, layout.device)
+            packing = packed.read_packing(
+                self.name, (cu_seqlens, cu_seqlens_cpu), leading, layout.device
+            )
         return Call(layout, given, states, packing)
 
     def _remembered(self, key: object, read: Callable[[], Layout]) -> Layout:
@@ -136,14 +139,16 @@ class Signature:
         heads = self._heads(present)
         double = any(x.dtype == torch.float64 for x in present.values())
         dtype = torch.float64 if double else torch.float32
-        packing = read_packing(self.name, offsets, (batch, length), device)
+        packing = None
+        if any(x is not None for x in offsets):
+            packing = packed.read_packing(self.name, offsets, (batch, length), device)
         sequences = batch if packing is None else packing.sequences
         for state, value in zip(self.states, states, strict=False):
             if value is not None:
                 self._check_state(state, value, (sequences, heads, sizes, device))
         form = chosen_backend(device, dtype, self.has_kernels)
         vectors = [present[x.name] for x in self.inputs if x.shape and x.name in present]
-        operands = common_dtype(*vectors) if form == "triton" and vectors else dtype
+        operands = launch.common_dtype(*vectors) if form == "triton" and vectors else dtype
         # of packed sequences the mean length counts
         extent = sequences * max(heads.values(), default=1), batch * length // max(sequences, 1)
         # symbolic sizes lie in no bucket
@@ -178,7 +183,7 @@ class Signature:
         if tuned is not None:
             return pinned(self.name, None).get("chunk_size", tokens)
         size = max((evaluate(s, sizes) for state in self.states for s in state.shape), default=1)
-        return chunk_tokens(self.name, tokens, common_dtype(*vectors), size, device)
+        return launch.chunk_tokens(self.name, tokens, launch.common_dtype(*vectors), size, device)
 
     def token_layout(self, tensors: Sequence[Tensor | None]) -> Layout:
         """The layout of the arguments of one token, inputs [B, H, *shape]."""

@@ -24,7 +24,7 @@ from lincodegen.resources import config_dir, tuned_dir
 from lincodegen.runtime.lazy import Lazy
 
 if TYPE_CHECKING:
-    from lincodegen.config import Bucket, OpConfig
+    from lincodegen.config import Bucket, OpConfig, TorchConfig
     from lincodegen.runtime.tables import Header, Table
 
 config_module = Lazy("lincodegen.config")
@@ -80,6 +80,12 @@ def running(chosen: Chosen) -> Generator[None]:
 def running_choice() -> Chosen | None:
     """The configuration of the call whose text runs, if a table has one."""
     return _running.get()
+
+
+def torch_config() -> TorchConfig | None:
+    """What a table has of the PyTorch form whose text runs."""
+    chosen = _running.get()
+    return None if chosen is None else chosen.config.torch
 
 
 class Choices:

@@ -112,7 +112,10 @@ def pick(
 
 
 def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple[object, ...]]:
-    """A key that sorts by shared memory, registers and stack, then by the values themselves."""
+    """A key that sorts by shared memory, registers and stack, then by the values themselves.
+
+    Of the PyTorch form what leaves the threads of the process alone comes first.
+    """
 
     def key(config: OpConfig) -> tuple[object, ...]:
         need = needs[config]
@@ -120,7 +123,9 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
             (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v) for label, c in config.kernels
         ]
         resources = need.shared_bytes, need.registers, need.stack_bytes
-        return (*resources, config.chunk_size, config.schedule or "", values)
+        own = config.torch
+        form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
+        return (*resources, form, config.chunk_size, config.schedule or "", values)
 
     return key
 

@@ -21,13 +21,14 @@ from lincodegen.tune.ahead import Judged, judge_ahead
 from lincodegen.tune.export import chosen_entries, write_table
 from lincodegen.tune.gate import Subject, Trials, Work, Worker
 from lincodegen.tune.journal import Writer, read_records
+from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.records import Gate, Provenance, Record, Resources
 from lincodegen.tune.search import Effort, Point
-from lincodegen.tune.shortlist import Shortlist, chunk_space
+from lincodegen.tune.shortlist import Shortlist
+from lincodegen.tune.torch_space import TorchSpace, largest_input
+from lincodegen.tune.transfer import warm_starts
 from lincodegen.tune.tuner import Examiner, Task, TuningReport, own_records, tune
 
-CHUNKS = (16, 32, 64, 128, 256)
-"""Tokens of a chunk that the PyTorch form is tried with."""
 AHEAD = 0.5
 """Share of a task's time in which several examiners judge."""
 MOST_AHEAD = 8
@@ -124,8 +125,9 @@ def run_session(
             share = (effort.until - now) / (len(jobs) - number)
             mine = Effort(effort.trials, effort.seed, now + share)
             known = read_records(folders.records).records
+            starts = tuple(dict.fromkeys((*warm_starts(job.task, known), *job.starts)))
             try:
-                gates = _ahead(job, known, now, share)
+                gates = _ahead(job, starts, known, now + AHEAD * share)
                 with job.examiner() as examiner:
                     judged = Judged(examiner, gates, now + share)
                     watched = Watched(judged, lambda text, n=name: on_progress(f"{n}: {text}"))
@@ -136,7 +138,7 @@ def run_session(
                             known,
                             writer.append,
                             mine,
-                            starts=job.starts,
+                            starts=starts,
                             protocol=protocol,
                         )
                     )
@@ -147,14 +149,14 @@ def run_session(
 
 
 def _ahead(
-    job: Job, known: Sequence[Record], now: float, share_s: float
+    job: Job, points: Sequence[Point], known: Sequence[Record], until: float
 ) -> Mapping[OpConfig, Gate]:
-    """Verdicts on the starts that are on no record, within a part of the time of a task."""
+    """Verdicts on points that are on no record, those that are given by then."""
     if not job.ahead:
         return {}
     recorded = own_records(job.task, known)
-    starts = [c for c in map(job.task.config, job.starts) if c not in recorded]
-    return judge_ahead(starts, job.examiner, job.ahead, now + AHEAD * share_s)
+    starts = [c for c in map(job.task.config, points) if c not in recorded]
+    return judge_ahead(starts, job.examiner, job.ahead, until)
 
 
 def export_table(folders: Folders, header: Header) -> Path | None:
@@ -238,12 +240,41 @@ def worker_job(
         return WorkerExaminer(Worker(subject), trials, work)
 
     if shortlist is None:
-        space = chunk_space([c for c in CHUNKS if c <= max(CHUNKS[0], work.tokens)])
+        form = torch_form(subject, work)
         task = Task(
-            op, bucket, space, lambda p: OpConfig(p[0]), lambda _: Resources(0, 0, 0), provenance
+            op,
+            bucket,
+            form.space(),
+            form.config,
+            lambda _: Resources(0, 0, 0),
+            provenance,
+            form.nearest,
         )
-        return Job(task, examiner)
-    task = Task(op, bucket, shortlist.space(), shortlist.config, shortlist.needs, provenance)
+        return Job(task, examiner, form.starts())
+    task = Task(
+        op,
+        bucket,
+        shortlist.space(),
+        shortlist.config,
+        shortlist.needs,
+        provenance,
+        shortlist.nearest,
+    )
     # compilers and references wait for processors, not for the device
     ahead = max(1, min(MOST_AHEAD, (os.cpu_count() or 1) - 1))
     return Job(task, examiner, shortlist.starts(), ahead)
+
+
+def torch_form(subject: Subject, work: Work) -> TorchSpace:
+    """What the PyTorch form of an op can be tuned in for a call, in a process like this one."""
+    shapes = [
+        [d.evaluate(subject.sizes) for d in x.shape] for x in recurrence_in(subject.folder).inputs
+    ]
+    text = (subject.folder / "chunk.py").read_text(encoding="utf-8")
+    return TorchSpace(
+        work.tokens,
+        work.heads,
+        largest_input(shapes, work.tokens),
+        "unit_lower_inverse(" in text,
+        torch.get_num_threads(),
+    )

@@ -2,13 +2,16 @@
 
 A point of the space names a chunk, a schedule, and for each kernel the rank of one of its options,
 the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
+
+What a kernel's text settles is no parameter: how a triangular matrix is inverted, the precision of
+dots, what is kept for the backward, where a scale is applied, pointers in place of descriptors.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import combinations, product
 from math import comb
 
@@ -112,6 +115,19 @@ class Shortlist:
         ]
         return tuple(p for p in (*first, *single) if self._admits(p))
 
+    def nearest(self, config: OpConfig) -> Point | None:
+        """The point next to a configuration of other calls or of another device.
+
+        None where the chunk, the schedule or a kernel is none of these.
+        """
+        asked = dict(config.kernels)
+        options = self.chunks.get(config.chunk_size, {})
+        if config.schedule not in self.schedules or asked.keys() != options.keys():
+            return None
+        ranks = (_closest(options[label], asked[label]) for label in self.labels)
+        point = config.chunk_size, self.schedules.index(config.schedule), *ranks
+        return point if self._admits(point) else None
+
     def _admits(self, point: Point) -> bool:
         """Whether every rank is one, and kernels that are not launched have their first."""
         size, schedule, *ranks = point
@@ -131,9 +147,14 @@ def _off(count: int, changed: int, depth: int) -> Iterator[tuple[int, ...]]:
             yield tuple(ranks.get(i, 0) for i in range(count))
 
 
-def chunk_space(sizes: Sequence[int]) -> Space:
-    """The space of the PyTorch form: the tokens of a chunk."""
-    return Space.of([Parameter("chunk_size", tuple(sorted(sizes)))], lambda _: True)
+def _closest(options: Sequence[Option], wanted: Config) -> int:
+    """The rank of the option with the fewest doublings between its values and those wanted."""
+
+    def steps(rank: int) -> float:
+        pairs = zip(astuple(options[rank].config), astuple(wanted), strict=True)
+        return sum(abs(math.log2(a / b)) for a, b in pairs)
+
+    return min(range(len(options)), key=steps)
 
 
 def in_proportion(known: Resources, base: Config, config: Config) -> Resources:

@@ -33,6 +33,8 @@ class Task:
         space: the points; ``config`` makes a configuration of one.
         needs: what the kernels of a configuration need, as the compiler has it.
         provenance: where records come from, with the time of asking.
+        nearest: the point next to a configuration of other calls or of another device; None
+            where there is none.
     """
 
     op: str
@@ -41,6 +43,7 @@ class Task:
     config: Callable[[Point], OpConfig]
     needs: Callable[[OpConfig], Resources]
     provenance: Callable[[], Provenance]
+    nearest: Callable[[OpConfig], Point | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +155,30 @@ def described(config: OpConfig) -> str:
         for label, c in config.kernels
     ]
     schedule = [] if config.schedule is None else [config.schedule]
-    return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels])
+    return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels, *_own(config)])
+
+
+def _own(config: OpConfig) -> list[str]:
+    """What is chosen of the PyTorch form."""
+    if config.torch is None:
+        return []
+    own = config.torch
+    threads = [] if own.threads is None else [f"threads {own.threads}"]
+    return [f"solve {own.solve_block}", f"heads of {own.block_elements} elements", *threads]
 
 
 def own_records(task: Task, known: Iterable[Record]) -> dict[OpConfig, Record]:
     """The last record of each configuration of this very text on this very device."""
     here = task.provenance()
+    return {r.config: r for r in known if is_own(task, here, r)}
+
+
+def is_own(task: Task, here: Provenance, record: Record) -> bool:
+    """Whether a record is of this task, and of the very text, device and versions."""
     same = ("device", "target", "torch", "triton", "code")
-    return {
-        r.config: r
-        for r in known
-        if (r.op, r.bucket) == (task.op, task.bucket)
-        and all(getattr(r.provenance, n) == getattr(here, n) for n in same)
-    }
+    return (record.op, record.bucket) == (task.op, task.bucket) and all(
+        getattr(record.provenance, name) == getattr(here, name) for name in same
+    )
 
 
 class _Desk:

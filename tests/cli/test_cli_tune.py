@@ -15,6 +15,7 @@ from lincodegen.runtime.backend import backend
 from lincodegen.runtime.function import planning
 from lincodegen.runtime.tables import entries_for, read_table
 from lincodegen.runtime.tuned import code_digest
+from lincodegen.tune.torch_space import TorchSpace
 
 OP = "retention"
 TUNE = ["tune", OP, "--device", "cpu", "--call", "2x64", "--size", "8", "--budget", "60s", "--json"]
@@ -36,17 +37,20 @@ def test_the_pytorch_form_is_tuned_for_real_and_looked_up(config_dir):
     done = lincodegen_(*TUNE)
     assert done.exit_code == 0, done.output
     (task,) = json.loads(done.stdout)["tasks"]
-    assert task["tried"] == task["measured"] == 3
+    points = len(TorchSpace(64, 2, 64 * 8, False, torch.get_num_threads()).space().points)
+    assert task["tried"] == task["measured"] == points
     assert task["rejected"] == []
     assert list((config_dir / "records").iterdir())
     assert (config_dir / "cpu.json").is_file()
     again = json.loads(lincodegen_(*TUNE).stdout)["tasks"][0]
-    assert (again["tried"], again["measured"]) == (3, 0)
+    assert (again["tried"], again["measured"]) == (points, 0)
     tuned.forget()
     op = getattr(lincodegen.ops, OP)
     x = [torch.zeros(1, 60, 2, *(8 for _ in t.shape)) for t in op.signature.inputs]
     with backend("torch"), planning():
-        assert op(*x).call.chunk_size == again["best"]["chunk_size"]
+        call = op(*x).call
+    assert call.chunk_size == again["best"]["chunk_size"]
+    assert call.layout.tuned.config.to_json() == again["best"]
 
 
 def test_offline_the_model_chooses_and_no_look_up_takes_it(config_dir, monkeypatch):

@@ -28,6 +28,14 @@ def counted(monkeypatch):
     return found
 
 
+def assert_the_same(name, found, whole):
+    """The same bits but for gradients of parameters: sums over tokens."""
+    sums = {f"grad {x.name}" for x in recurrence_of(name).parameters}
+    for tensor, x in whole.items():
+        slack = 1e-6 * float(x.abs().max()) if tensor in sums else 0.0
+        assert (found[tensor] - x).abs().max() <= slack, tensor
+
+
 @pytest.mark.parametrize("cu_seqlens", [None, (0, 30, 30, LENGTH)], ids=["plain", "packed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_results_and_gradients_are_the_same_bits(name, cu_seqlens, monkeypatch):
@@ -37,10 +45,19 @@ def test_results_and_gradients_are_the_same_bits(name, cu_seqlens, monkeypatch):
     monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
     found = evaluated(name, "torch", case)
     assert set(counts) == {4}
-    sums = {f"grad {x.name}" for x in recurrence_of(name).parameters}
-    for tensor, x in whole.items():
-        slack = 1e-6 * float(x.abs().max()) if tensor in sums else 0.0
-        assert (found[tensor] - x).abs().max() <= slack, tensor
+    assert_the_same(name, found, whole)
+
+
+def test_a_short_sequence_goes_into_as_many_blocks_as_a_long_one(monkeypatch):
+    """By themselves the 10 tokens of one would be one block, the 60 of the other four."""
+    name = "retention"
+    case = drawn(name, 4, (0, 10, LENGTH))
+    whole = evaluated(name, "torch", case)
+    counts = counted(monkeypatch)
+    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 10 * 4 * max(sizes_of(name).values()))
+    found = evaluated(name, "torch", case)
+    assert set(counts) == {4}
+    assert_the_same(name, found, whole)
 
 
 def test_blocks_keep_groups_of_heads_whole(monkeypatch):

@@ -1,7 +1,9 @@
 """A run over several tasks: verdicts ahead, shares of the time, tables, what could not be done."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from record_cases import BUCKET, provenance
@@ -10,6 +12,7 @@ from lincodegen.config import OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.runtime.tables import Header, read_table
 from lincodegen.schedule.space import Parameter
+from lincodegen.tune.journal import read_records
 from lincodegen.tune.records import Gate, Resources
 from lincodegen.tune.search import Effort, Space
 from lincodegen.tune.session import Folders, Job, run_session
@@ -85,3 +88,41 @@ def test_tasks_that_the_time_does_not_reach_are_named(tmp_path):
     assert report.left == (f"probe, {BUCKET}",)
     assert report.table is None
     assert not report.ok
+
+
+def test_a_task_begins_at_the_best_of_the_others(tmp_path):
+    """The second's first candidate is what the first one found; it is not asked for again."""
+    devices = Device(), Device()
+    other = BUCKET._replace(tokens=2 * BUCKET.tokens)
+    jobs = [job(device) for device in devices]
+    tasks = [replace(j.task, nearest=lambda config: (config.chunk_size,)) for j in jobs]
+    tasks[1] = replace(tasks[1], bucket=other)
+    starts = ((SIZES[-1],),)
+    pairs = zip(jobs, tasks, strict=True)
+    report = ran(tmp_path, *(replace(j, task=t, starts=starts) for j, t in pairs))
+    assert devices[0].judged[0] == SIZES[-1]
+    assert devices[1].judged[0] == 32
+    assert sorted(devices[1].judged) == list(SIZES)
+    assert [t.best for t in report.tasks] == [OpConfig(32)] * 2
+
+
+def test_two_machines_over_a_shared_folder_find_what_either_found(tmp_path):
+    """Each writes a file of its own, at the same time; a third has nothing left to measure."""
+    ops = {"first": Device(), "second": Device()}
+
+    def machine(op):
+        own = job(ops[op], op)
+        task = replace(own.task, provenance=lambda: provenance(time=time.time(), host=op))
+        return ran(tmp_path, replace(own, task=task))
+
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(machine, ops))
+    assert [r.tasks[0].measured for r in reports] == [len(SIZES)] * 2
+    records = read_records(tmp_path / "records").records
+    assert {(r.op, r.provenance.host) for r in records} == {(op, op) for op in ops}
+    assert len(list((tmp_path / "records").iterdir())) == 2
+    third = Device()
+    report = ran(tmp_path, *(job(third, op) for op in ops))
+    assert [t.measured for t in report.tasks] == [0, 0]
+    assert third.judged == []
+    assert {row["op"] for row in read_table(report.table).rows} == set(ops)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from lincodegen.errors import TuningError
 from lincodegen.loading import shipped_names
 from lincodegen.pipeline import compile_spec
 from lincodegen.resources import generated_dir, specs_dir
-from lincodegen.targets import load_target
+from lincodegen.targets import from_device, load_target
 from lincodegen.tune.candidates import Model, Pool, first_choice, shortlist
 from lincodegen.tune.kernels import op_kernels
 from lincodegen.tune.neighbours import kernel_cuts, neighbours
@@ -136,3 +137,35 @@ def test_where_nothing_fits_it_says_so(compiled, tmp_path):
 
     with pytest.raises(TuningError, match="no configuration fits on sm_90"):
         shortlist(*compiled, Pool(tmp_path / "kernels.py", 2, compiler))
+
+
+def test_a_gpu_that_no_file_lists_has_candidates_by_what_its_driver_says(compiled, tmp_path):
+    """A consumer GPU with less shared memory: its own name is compiled for, its own limits hold."""
+    kernels, usual = compiled
+    driver = SimpleNamespace(
+        name="NVIDIA GB10",
+        major=12,
+        minor=1,
+        multi_processor_count=48,
+        warp_size=32,
+        shared_memory_per_block_optin=101_376,
+        shared_memory_per_multiprocessor=102_400,
+        regs_per_multiprocessor=65_536,
+        max_threads_per_multi_processor=1536,
+        L2_cache_size=25_165_824,
+    )
+    asked = []
+
+    def compiler(jobs):
+        asked.extend(jobs)
+        return [
+            resources(job, shared_bytes=101_377 if job.constexprs.get("BV") == 128 else 40_000)
+            for job in jobs
+        ]
+
+    model = Model(usual.kernels, usual.call, from_device(driver))
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", 12, compiler))
+    assert {job.target.name for job in asked} == {"sm_121"}
+    needs = [o.needs for options in found.chunks.values() for own in options.values() for o in own]
+    assert needs
+    assert all(need.shared_bytes == 40_000 for need in needs)
