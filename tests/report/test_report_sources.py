@@ -102,6 +102,9 @@ def test_results_of_another_form_are_named(tmp_path):
     assert f"Not in a form that can be shown: {OP}_vs_peer.json" in found.text
 
 
+SHAPE = {"batch": 2, "heads": 4, "size": 64, "dims": {"V": 96}, "key_heads": None}
+
+
 def bench_row(who, tokens, milliseconds=None, status="ok", **changes):
     """A row as ``lincodegen bench`` writes it."""
     timed = milliseconds is not None
