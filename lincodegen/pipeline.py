@@ -19,15 +19,14 @@ from lincodegen.emit.op_plan import plan_op
 from lincodegen.emit.writer import compare_package, write_package
 from lincodegen.errors import DerivationError, NotChunkable, SpecError, TuningError
 from lincodegen.loading import cache_dir, load_package, package_digest_in, sources_digest
+from lincodegen.program.claims import Proof
 from lincodegen.program.lower import lower
 from lincodegen.program.passes import PASSES
 from lincodegen.program.program import Program
-from lincodegen.program.proof import Proof, prove
 from lincodegen.reports import BuildReport, CheckReport, CompareReport
 from lincodegen.resources import generated_dir, specs_dir
 from lincodegen.schedule.kernels import schedule
 from lincodegen.schedule.numerics import describe
-from lincodegen.spec import loader
 from lincodegen.spec.printing import format_step
 from lincodegen.spec.step import Recurrence
 from lincodegen.targets import load_target
@@ -76,6 +75,9 @@ class Compiled:
 
 def load(path: Path, sets: Sets | None = None) -> Recurrence:
     """The recurrence of a spec file."""
+    # who takes the recurrence that a package keeps reads no YAML
+    from lincodegen.spec import loader  # noqa: PLC0415
+
     return loader.load(path, sets=sets or {})
 
 
@@ -86,6 +88,9 @@ def compile_spec(path: Path, sets: Sets | None = None) -> Compiled:
         timeline = read_timeline(recurrence)
     except NotChunkable as error:
         return Compiled(recurrence, None, (), None, str(error))
+    # what costs and what runs an op needs no proof, and no NumPy
+    from lincodegen.program.proof import prove  # noqa: PLC0415
+
     programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
     return Compiled(recurrence, timeline, programs, prove(timeline, programs), "")
 
@@ -171,16 +176,25 @@ def cost(
         SpecError: the spec has no dimension of a name in ``sizes["dims"]``.
     """
     recurrence = load(path, sets)
+    unknown = sorted(set(sizes.get("dims", ())) - set(recurrence.dims))
+    if unknown:
+        known = ", ".join(recurrence.dims)
+        raise SpecError(f"{path}: no dimension is called {unknown[0]!r}; there are {known}")
+    return cost_of(recurrence, target, sizes)
+
+
+def cost_of(recurrence: Recurrence, target: str, sizes: Mapping[str, Any]) -> CostReport | None:
+    """The same of a recurrence.
+
+    Raises:
+        TuningError: no target has this name.
+    """
     try:
         timeline = read_timeline(recurrence)
     except NotChunkable:
         return None
     programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
     plan, device, call = plan_op(timeline, programs), load_target(target), CallSizes(**sizes)
-    unknown = sorted(set(call.dims) - set(recurrence.dims))
-    if unknown:
-        known = ", ".join(recurrence.dims)
-        raise SpecError(f"{path}: no dimension is called {unknown[0]!r}; there are {known}")
     channels = {call.length(dim) for state in recurrence.states for dim in state.shape}
     labels = kernel_slots(plan, programs)
     defaults = op_defaults(recurrence.name, labels, call, channels, device)

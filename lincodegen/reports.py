@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lincodegen.program.proof import Proof
+from lincodegen.program.claims import Proof
 from lincodegen.verify.verdict import Verdict
 
 

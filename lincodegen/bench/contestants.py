@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lincodegen.bench.adapters import Arguments
 from lincodegen.bench.inputs import Inputs, Tensors
 from lincodegen.bench.memory import free_bytes
-from lincodegen.bench.peers import Arguments, Peer
+from lincodegen.bench.peers import Peer
 from lincodegen.verify.call import naive_op
 from lincodegen.verify.layout import tensors_of
 from lincodegen.version import VERSION
@@ -27,7 +28,7 @@ NAIVE_TOKENS = 2048
 """The token loop is timed up to here: a longer one takes minutes and memory, and says no more."""
 MEMORY_SHARE = 0.8
 
-Status = Literal["ok", "wrong", "refused", "left out", "not installed"]
+Status = Literal["ok", "wrong", "refused", "left out", "not importable", "not installed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def peer(entry: Peer, inputs: Inputs) -> Contestant | Absence:
         # a wrapper may fetch other kernels; what it wraps is the function that was named
         call = inspect.unwrap(getattr(importlib.import_module(module), function))
     except Exception as error:
-        return absent("refused", first_line(error))
+        return absent("not importable", first_line(error))
     return Contestant(
         entry.name,
         entry.library,

@@ -11,7 +11,6 @@ import torch
 from lincodegen import pipeline
 from lincodegen.bench.shapes import KEY_TENSORS, Work
 from lincodegen.cost.sizes import CallSizes
-from lincodegen.resources import specs_dir
 from lincodegen.spec.step import Recurrence
 from lincodegen.targets import list_targets
 
@@ -85,7 +84,7 @@ def needs_of(recurrence: Recurrence, work: Work, dtype: str, target: str) -> Nee
     """What a call needs by the cost model; None if the recurrence runs token by token."""
     shape = work.shape
     sizes = CallSizes(shape.batch, shape.tokens, shape.heads, shape.size, dict(shape.dims), dtype)
-    report = pipeline.cost(specs_dir() / f"{work.op}.yaml", target, asdict(sizes))
+    report = pipeline.cost_of(recurrence, target, asdict(sizes))
     if report is None:
         return None
     forward, backward = report.cost.directions

@@ -1,8 +1,7 @@
 """Times of alternatives, run in turns so that a disturbance meets all of them.
 
 ``call`` is the time from the call to its result, the host's work included; ``kernels``, on CUDA
-alone, is that of the same work replayed as a graph. On CUDA the second-level cache is emptied
-before each run.
+alone, is that of the same work replayed as a graph. The clocks are those of `lincodegen.tune`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from lincodegen.tune.clock import WARM_UPS, CpuClock, CudaClock
 from lincodegen.tune.measure import times_of
 from lincodegen.tune.records import Times
 
@@ -22,8 +22,6 @@ Run = Callable[[], object]
 Watch = Callable[[], float]
 """Runs once and gives its seconds."""
 Timing = Literal["call", "kernels"]
-FLUSHED_BYTES = 256 << 20
-WARM_UPS = 3
 PATIENCE, FEWEST = 10, 3
 
 
@@ -51,14 +49,14 @@ def watch(run: Run, timing: Timing, device: torch.device) -> Watch:
         RuntimeError: the run cannot be captured as a graph.
     """
     if device.type != "cuda":
-        run()
-        return lambda: _wall(run)
-    flushed = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device=device)
-    replayed = _captured(run).replay if timing == "kernels" else run
-    for _ in range(WARM_UPS):
-        replayed()
-    clock = _between_events if timing == "kernels" else _synchronised
-    return lambda: clock(replayed, flushed)
+        # one run can take seconds there
+        clock, timed, warm_ups = CpuClock(), run, 1
+    elif timing == "kernels":
+        clock, timed, warm_ups = CudaClock(device), _captured(run).replay, WARM_UPS
+    else:
+        clock, timed, warm_ups = CudaClock(device, host=True), run, WARM_UPS
+    clock(timed, 0, warm_ups)
+    return lambda: clock(timed, 1, 0)[0]
 
 
 def alternate(
@@ -96,32 +94,6 @@ def _goes_on(samples: Sequence[float], effort: Effort) -> bool:
     if len(samples) < effort.least:
         return len(samples) < FEWEST or sum(samples) < PATIENCE * effort.seconds
     return len(samples) < effort.most and sum(samples) < effort.seconds
-
-
-def _wall(run: Run) -> float:
-    """The result is dropped before the clock stops."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def _synchronised(run: Run, flushed: torch.Tensor) -> float:
-    flushed.zero_()
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _between_events(run: Run, flushed: torch.Tensor) -> float:
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    flushed.zero_()
-    begin.record()
-    run()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) * 1e-3
 
 
 def _captured(run: Run) -> torch.cuda.CUDAGraph:

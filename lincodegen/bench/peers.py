@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
+from lincodegen.bench import adapters
+from lincodegen.bench.adapters import Arguments
 from lincodegen.bench.inputs import Inputs
 from lincodegen.bench.shapes import Work
 
-Arguments = dict[str, Any]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,92 +66,7 @@ class Peer:
         """The output in the op's layout."""
         if self.restore is not None:
             return self.restore(returned, inputs)
-        return _first(returned)
-
-
-def _first(returned: Any) -> Tensor:
-    """The output of a function that gives it alone or before others."""
-    found: Tensor | tuple[Tensor, ...] = returned
-    return found[0] if isinstance(found, tuple) else found
-
-
-def _interleaved(inputs: Inputs) -> Arguments:
-    """k, v, beta [B, T, H, n, *] as [B, T n, H, *], the keys of the gated rule at norm 1."""
-    x = inputs.tensors
-    gated = "g" in x
-    k = normalize(x["k"].float(), dim=-1).to(x["k"]) if gated else x["k"]
-    parts = {"k": k, "v": x["v"], "beta": x["beta"].to(x["q"])}
-    found: Arguments = {n: y.transpose(2, 3).flatten(1, 2) for n, y in parts.items()}
-    return found | {"q": x["q"], "g": x.get("g"), "num_householder": parts["k"].shape[3]}
-
-
-def _as_scalar_decay(inputs: Inputs) -> Arguments:
-    """x, dt, A, B, C as queries, keys, values and one log decay a token, all of H heads."""
-    x, heads = inputs.tensors, inputs.work.shape.heads
-    return {
-        "q": x["C"].repeat_interleave(heads // x["C"].shape[2], dim=2),
-        "k": x["B"].repeat_interleave(heads // x["B"].shape[2], dim=2),
-        "v": (x["x"] * x["dt"][..., None]).to(x["x"]),
-        "g": x["dt"] * x["A"],
-    }
-
-
-OPEN_GATE = 40.0
-"""The sigmoid of it is 1 in float32."""
-LEAST_DECAY = 1e-5
-
-
-def _as_sigmoid_gates(inputs: Inputs) -> Arguments:
-    """The same, [B, H, T, *], the decay as the input of a sigmoid."""
-    given = _as_scalar_decay(inputs)
-    log = given["g"]
-    # moved off 0, where no input of a sigmoid is, with the gradient of what it was
-    log = log + (log.clamp(-OPEN_GATE, -LEAST_DECAY) - log).detach()
-    turned = {n: given[n].transpose(1, 2).contiguous() for n in "qkv"}
-    turned["q"] = turned["q"] * turned["q"].shape[-1] ** 0.5
-    forget = (log - torch.log(-torch.expm1(log))).transpose(1, 2).contiguous()
-    return {**turned, "f": forget, "i": torch.full_like(forget, OPEN_GATE)}
-
-
-def _heads_first(returned: Any, _inputs: Inputs) -> Tensor:
-    return _first(returned).transpose(1, 2)
-
-
-def _flat(inputs: Inputs) -> Arguments:
-    """One packed sequence after the other, [B T, H, *], the decay itself and not its logarithm."""
-    x, shape = inputs.tensors, inputs.work.shape
-    found: Arguments = {n: x[n].flatten(0, 1) for n in ("q", "k", "v", "beta")}
-    starts = torch.arange(shape.batch + 1, device=x["q"].device) * shape.tokens
-    return found | {"g": x["g"].exp().flatten(0, 1), "cu_seqlens": starts}
-
-
-def _unflat(returned: Any, inputs: Inputs) -> Tensor:
-    output, shape = _first(returned), inputs.work.shape
-    return output.view(shape.batch, shape.tokens, *output.shape[1:])
-
-
-def _selective_update(inputs: Inputs) -> Arguments:
-    """One token [B, H, P]; dt and A spread over the channels, the state [B, H, P, N]."""
-    x, (state,) = inputs.tensors, inputs.states.values()
-    channels, size = x["x"].shape[-1], x["B"].shape[-1]
-    return {
-        "state": state.transpose(-1, -2).contiguous(),
-        "x": x["x"][:, 0],
-        "dt": x["dt"][:, 0, :, None].expand(-1, -1, channels),
-        "A": x["A"][:, None, None].expand(-1, channels, size),
-        "B": x["B"][:, 0],
-        "C": x["C"][:, 0],
-    }
-
-
-def _one_token(returned: Any, _inputs: Inputs) -> Tensor:
-    return _first(returned).unsqueeze(1)
-
-
-def _pairwise_bytes(work: Work) -> int:
-    """Of products over pairs of a chunk's tokens and channels, a few of them at a time."""
-    shape, alive = work.shape, 8 if work.mode == "forward_backward" else 4
-    return alive * 4 * shape.batch * shape.heads * shape.tokens * 64 * shape.size
+        return adapters.first(returned)
 
 
 DELTA = "q k v g beta"
@@ -213,7 +127,7 @@ PEERS: tuple[Peer, ...] = (
         "kda",
         HF_DELTA,
         on_cpu=True,
-        scratch=_pairwise_bytes,
+        scratch=adapters.pairwise_bytes,
     ),
     Peer(
         "transformers recurrent",
@@ -248,13 +162,27 @@ PEERS: tuple[Peer, ...] = (
     _fla_token(
         "gated_delta_rule", "fused_recurrent_gated_delta_rule@fla.ops.gated_delta_rule", DELTA
     ),
+    _fla(
+        "gated_delta_rule",
+        "naive_chunk_gated_delta_rule@fla.ops.gated_delta_rule.naive",
+        "v g beta",
+        prepare=adapters.spread_keys,
+        on_cpu=True,
+    ),
     _fla("kda", "chunk_kda@fla.ops.kda", DELTA),
+    _fla(
+        "kda",
+        "naive_chunk_kda@fla.ops.kda.naive",
+        DELTA,
+        on_cpu=True,
+        scratch=adapters.pairwise_bytes,
+    ),
     _fla_token("kda", "fused_recurrent_kda@fla.ops.kda", DELTA),
     *(
         _fla(
             op,
             "chunk_gated_delta_product@fla.ops.gated_delta_product",
-            prepare=_interleaved,
+            prepare=adapters.interleaved,
         )
         for op in ("gated_delta_product", "delta_product")
     ),
@@ -264,13 +192,13 @@ PEERS: tuple[Peer, ...] = (
         "mamba2",
         "chunk_simple_gla@fla.ops.simple_gla",
         options={"scale": 1.0},
-        prepare=_as_scalar_decay,
+        prepare=adapters.as_scalar_decay,
     ),
     _fla_token(
         "mamba2",
         "fused_recurrent_simple_gla@fla.ops.simple_gla",
         options={**FINAL, "scale": 1.0},
-        prepare=_as_scalar_decay,
+        prepare=adapters.as_scalar_decay,
     ),
     _fla("gla", "chunk_gla@fla.ops.gla", "q k v g"),
     _fla_token("gla", "fused_recurrent_gla@fla.ops.gla", "q k v gk=g"),
@@ -298,9 +226,18 @@ PEERS: tuple[Peer, ...] = (
         "flashinfer-python",
         "flashinfer.gdn_prefill:chunk_gated_delta_rule",
         "gated_delta_rule",
-        prepare=_flat,
-        restore=_unflat,
+        prepare=adapters.flat,
+        restore=adapters.unflat,
         backward=False,
+    ),
+    Peer(
+        "FlashInfer",
+        "flashinfer-python",
+        "flashinfer.gdn_decode:gated_delta_rule_decode_pretranspose",
+        "gated_delta_rule",
+        options={"use_qk_l2norm": False},
+        prepare=adapters.gate_inputs,
+        state="state",
     ),
     Peer(
         "mamba_ssm",
@@ -315,8 +252,8 @@ PEERS: tuple[Peer, ...] = (
         "mamba-ssm",
         "mamba_ssm.ops.triton.selective_state_update:selective_state_update",
         "mamba2",
-        prepare=_selective_update,
-        restore=_one_token,
+        prepare=adapters.selective_update,
+        restore=adapters.one_token,
         state="state",
     ),
     Peer(
@@ -325,8 +262,19 @@ PEERS: tuple[Peer, ...] = (
         "mlstm_kernels.torch.chunkwise.triton_xl_chunk_siging:mlstm_siging_chunkwise__xl_chunk",
         "mamba2",
         options={"normalize": False},
-        prepare=_as_sigmoid_gates,
-        restore=_heads_first,
+        prepare=adapters.as_sigmoid_gates,
+        restore=adapters.heads_first,
+    ),
+    Peer(
+        "mlstm_kernels native",
+        "mlstm-kernels",
+        "mlstm_kernels.torch.parallel.native_siging:mlstm_siging_parallel__native_autograd",
+        "mamba2",
+        options={"normalize": False},
+        prepare=adapters.as_sigmoid_gates,
+        restore=adapters.heads_first,
+        on_cpu=True,
+        most_tokens=2048,
     ),
 )
 

@@ -32,8 +32,11 @@ from lincodegen.bench.peers import PEERS, Peer, peers_of
 from lincodegen.bench.provenance import gpu, load_average, provenance
 from lincodegen.bench.record import Journal, Record, Row, shape_json
 from lincodegen.bench.shapes import Work
-from lincodegen.resources import specs_dir
+from lincodegen.loading import load_package
+from lincodegen.resources import generated_dir, specs_dir
 from lincodegen.runtime.backend import backend
+from lincodegen.spec.step import Recurrence
+from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.records import Times
 
 MEASURED = ("lincodegen", "generated")
@@ -70,7 +73,8 @@ def run(
 ) -> Record:
     """Times all works and gives the record, which ``out`` holds after every work.
 
-    Nothing that a contestant does ends the run; its rows say what happened.
+    Nothing that a contestant does ends the run, its rows say what happened; unless it breaks the
+    device for this process: then the provenance says ``broken``, and what follows is left.
     """
     start = time.monotonic()
     deadline = None if options.budget is None else start + options.budget
@@ -80,6 +84,7 @@ def run(
     record = Record(origin, options.dtype, options.device.type, asdict(limits))
     journal = Journal(record, out)
     record.left = [work.text for work in works]
+    journal.write()
     # on a CPU kernels would run in Triton's interpreter, whose time says nothing
     with nullcontext() if options.device.type == "cuda" else backend("torch"):
         for work in works:
@@ -89,8 +94,13 @@ def run(
                 on_progress(f"{len(record.left)} left: {work.text}")
             rows = _rows(work, options, limits, peers(work), deadline)
             record.left = record.left[1:]
+            broken = _broken(options.device)
             record.growth = growth([*record.rows, *rows])
             journal.add(rows)
+            if broken:
+                # an illegal access leaves a context in which everything after it fails, too
+                origin["broken"] = broken
+                break
             if options.device.type == "cuda":
                 # graphs keep pools of their own, which the next work may need
                 torch.cuda.empty_cache()
@@ -98,6 +108,16 @@ def run(
     origin["load_after"] = load_average()
     journal.write()
     return record
+
+
+def _broken(device: torch.device) -> str:
+    """What a device says that takes no more work; empty if it does."""
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError as error:
+            return first_line(error)
+    return ""
 
 
 def _rows(
@@ -133,12 +153,12 @@ class Match:
     @staticmethod
     def of(work: Work, options: Options, peers: Sequence[Peer]) -> Match:
         """Draws inputs, gathers who takes part and compares each with the exact result."""
-        path, dtype = specs_dir() / f"{work.op}.yaml", DTYPES[options.dtype]
-        recurrence = pipeline.load(path)
+        dtype = DTYPES[options.dtype]
+        recurrence, op = _subject(work.op)
         inputs = draw(recurrence, work, dtype, options.device)
         bound = bound_of(dtype, options.device)
         reference = exact(inputs, bound, options.oracle_tokens)
-        entries: list[Entry] = [ours(pipeline.load_op(path), inputs)]
+        entries: list[Entry] = [ours(op, inputs)]
         entries += [*(peer(p, inputs) for p in peers), naive(inputs)]
         absences: list[Absence] = []
         judged: list[tuple[Contestant, Error]] = []
@@ -165,6 +185,15 @@ class Match:
                 failed[contestant.name] = error
         results = {**failed, **alternate(watches, effort, deadline)}
         return [_row(work, timing, c, e, results[c.name]) for c, e in self.judged] + rows
+
+
+def _subject(name: str) -> tuple[Recurrence, Any]:
+    """The recurrence and the op of a spec; those that are shipped where no spec can be read."""
+    path, folder = specs_dir() / f"{name}.yaml", generated_dir() / name
+    try:
+        return pipeline.load(path), pipeline.load_op(path)
+    except ModuleNotFoundError:
+        return recurrence_in(folder), load_package(folder)
 
 
 def _judge(

@@ -1,7 +1,8 @@
 """What is timed: an op, the sizes of its call, a mode; and the sets of them that have a name.
 
-``published`` has the shapes that others published figures for, ``roof`` the grid of sizes whose
-lower bounds are known, ``decode`` one token for many sequences, ``cpu`` how time grows with T.
+``targets`` has the few by which kernels are judged, most important first, ``published`` the
+shapes that others published figures for, ``roof`` the grid of sizes whose lower bounds are known,
+``decode`` one token for many sequences, ``cpu`` how time grows with T.
 """
 
 from __future__ import annotations
@@ -117,6 +118,19 @@ PUBLISHED = (
     *works("dplr", (Shape(8, 4096, 20), Shape(8, 4096, 40, size=64)), TRAINING),
 )
 
+TARGETS = (
+    *works("gated_delta_rule", (Shape(4, 8192, 32),), TRAINING),
+    *works("mamba2", (Shape(4, 8192, 32),), TRAINING),
+    *works("kda", (Shape(2, 16384, 64),), FORWARD),
+    *works("gated_delta_rule", (Shape(1, 32768, 8, key_heads=2),), FORWARD),
+    *works("gated_delta_rule", (Shape(1, 32768, 32, key_heads=16),), BACKWARD),
+    *works("gla", (WIDE,), BACKWARD),
+    *works("dplr", (Shape(8, 4096, 20),), FORWARD),
+    *works("gated_delta_rule", (Shape(128, 1, 32),), DECODING),
+)
+LISTS: Mapping[str, tuple[Work, ...]] = {"published": PUBLISHED, "targets": TARGETS}
+"""Presets of works of their own."""
+
 ROOF_SHAPES = (
     *(Shape(1, 4096, heads) for heads in (16, 32)),
     Shape(1, 8192, 32),
@@ -149,14 +163,14 @@ def preset(name: str, ops: Iterable[str] = (), most_tokens: int | None = None) -
         BenchError: there is no such preset, no work of one of these ops, or none that is so short.
     """
     wanted = tuple(ops)
-    if name == "published":
-        found = _published(wanted)
+    if name in LISTS:
+        found = _listed(name, wanted)
     elif name in GRIDS:
         shapes, modes, usual = GRIDS[name]
         chosen = wanted or usual
         found = [w for shape in shapes for op in chosen for w in works(op, (shape,), modes)]
     else:
-        raise BenchError(f"no preset {name!r}; there are published, {', '.join(GRIDS)}")
+        raise BenchError(f"no preset {name!r}; there are {', '.join((*LISTS, *GRIDS))}")
     short = tuple(w for w in found if most_tokens is None or w.shape.tokens <= most_tokens)
     if not short:
         least = min(w.shape.tokens for w in found)
@@ -164,10 +178,10 @@ def preset(name: str, ops: Iterable[str] = (), most_tokens: int | None = None) -
     return short
 
 
-def _published(ops: tuple[str, ...]) -> list[Work]:
-    there = {w.op for w in PUBLISHED}
+def _listed(name: str, ops: tuple[str, ...]) -> list[Work]:
+    there = {w.op for w in LISTS[name]}
     missing = [op for op in ops if op not in there]
     if missing:
         known = ", ".join(sorted(there))
-        raise BenchError(f"nobody's figures are known for {missing[0]}; there are {known}")
-    return [w for w in PUBLISHED if not ops or w.op in ops]
+        raise BenchError(f"preset {name} has nothing of {missing[0]}; there are {known}")
+    return [w for w in LISTS[name] if not ops or w.op in ops]

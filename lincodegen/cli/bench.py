@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lincodegen.bench.session import Options
 
 WIDTH = 120
-PRESETS = ("cpu", "decode", "published", "roof")
+PRESETS = ("cpu", "decode", "published", "roof", "targets")
 
 
 class Rest(TypedDict):

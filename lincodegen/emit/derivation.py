@@ -9,8 +9,8 @@ from lincodegen.derive.chunkform import ChunkForm
 from lincodegen.derive.events import Decay, Event, Group, Read, Timeline
 from lincodegen.derive.latex import equation_latex
 from lincodegen.emit.op_docs import plain, step_lines
+from lincodegen.program.claims import Proof
 from lincodegen.program.program import Program
-from lincodegen.program.proof import Proof
 from lincodegen.spec.printing import format_node
 from lincodegen.spec.step import Node, Recurrence
 from lincodegen.version import VERSION

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import product
+from itertools import chain, product, zip_longest
 
 from lincodegen.config import OpConfig
 from lincodegen.errors import LincodegenError, TuningError
+from lincodegen.gpu_check.crew import LEAST_S, Crew
 from lincodegen.gpu_check.log import Log
 from lincodegen.gpu_check.options import Call, Options
 from lincodegen.gpu_check.site import Bench, Site
 from lincodegen.runtime.tuned import code_digest
-from lincodegen.tune.ahead import Judged, judge_ahead
+from lincodegen.tune.ahead import Judged
 from lincodegen.tune.gate import Subject, Trials, Work
 from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.measure import times_of
@@ -32,9 +30,10 @@ QUICK = Trials(lengths=(65,), cases=("typical", "identical keys", "packed"))
 THOROUGH = Trials()
 DEPTHS = {"quick": QUICK, "thorough": THOROUGH}
 RUNS = 20
-_LEAST_S = 0.05
-_AHEAD = 0.6
-"""Share of a call's time in which several workers judge."""
+_AHEAD = 0.7
+"""Share of the tuning in which several workers judge and compile; the rest is the clock's."""
+_COMPILED = 0.6
+"""The same share of the times of ops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class Scene:
 
     options: Options
     site: Site
+    crew: Crew
     log: Log
     until: float
     say: Callable[[str], None]
@@ -71,21 +71,19 @@ def check(scene: Scene) -> None:
     What an earlier run judged of the same text on the same device is not judged again.
     """
     known = _judged(scene)
-    todo: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    for item in _items(scene.options):
-        if item not in known:
-            todo.put(item)
-    crew = [
-        threading.Thread(target=_judge_all, args=(scene, todo), daemon=True)
-        for _ in range(scene.options.workers)
-    ]
-    for thread in crew:
-        thread.start()
-    for thread in crew:
-        thread.join()
-    left = [str(item) for item in _drained(todo)]
+    items = [item for item in _items(scene.options) if item not in known]
+
+    def work(item: Item) -> None:
+        subject = scene.site.subject(item.op, item.dtype, scene.options.size)
+        with scene.crew.lent(subject, min(scene.options.timeout_s, scene.left_s)) as bench:
+            _judge(scene, bench, item, subject)
+
+    left, failed = scene.crew.each(items, work, scene.until)
+    for error in failed:
+        scene.log.add("note", text=f"a check ended: {error}")
     if left:
-        scene.log.add("note", text=f"not checked, the time was over: {', '.join(left)}")
+        names = ", ".join(map(str, left))
+        scene.log.add("note", text=f"not checked, the time was over: {names}")
 
 
 def _items(options: Options) -> Iterator[Item]:
@@ -114,33 +112,12 @@ def _judged(scene: Scene) -> set[Item]:
     return found
 
 
-def _judge_all(scene: Scene, todo: queue.SimpleQueue[Item]) -> None:
-    """Takes items until none are left or the time is over."""
-    bench: Bench | None = None
-    try:
-        while scene.left_s > _LEAST_S:
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            subject = scene.site.subject(item.op, item.dtype, scene.options.size)
-            bench = bench or scene.site.bench(subject)
-            bench.turn_to(subject)
-            _judge(scene, bench, item, subject)
-    except LincodegenError as error:
-        scene.log.add("note", text=f"a worker of the check ended: {error}")
-    finally:
-        if bench is not None:
-            bench.close()
-
-
 def _judge(scene: Scene, bench: Bench, item: Item, subject: Subject) -> None:
     trials = DEPTHS[item.depth]
     begun = time.monotonic()
     scene.log.add("begun", what=str(item))
     scene.say(str(item))
-    limit_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
-    bench.timeout_s = bench.prepare_s = limit_s
+    limit_s = bench.timeout_s
     try:
         gate = bench.judge(None, trials)
     except TuningError as error:
@@ -160,48 +137,69 @@ def _judge(scene: Scene, bench: Bench, item: Item, subject: Subject) -> None:
     scene.log.add("ended", what=str(item))
 
 
-def _drained(todo: queue.SimpleQueue[Item]) -> Iterator[Item]:
-    while True:
-        try:
-            yield todo.get_nowait()
-        except queue.Empty:
-            return
-
-
 def tune(scene: Scene) -> None:
     """Configurations of the important ops, for each call of the first op, then of the second.
 
-    The first part of an op's time goes to verdicts, by several workers at a time; the rest to the
-    clock, which has the device for itself.
+    The first part of the time goes to verdicts and compilers, by several workers at a time and
+    for all ops in turns; the rest to the clock, which has the device for itself.
     """
     options = scene.options
     ops = options.ops[: options.tuned]
+    gates = _judged_ahead(scene, ops) if scene.site.form == "triton" else {}
     for number, op in enumerate(ops):
-        if scene.left_s <= _LEAST_S:
+        if scene.left_s <= LEAST_S:
             left = ", ".join(ops[number:])
             scene.log.add("note", text=f"not tuned, the time was over: {left}")
             return
         scene.log.add("begun", what=f"tuning of {op}")
         mine = replace(scene, until=time.monotonic() + scene.left_s / (len(ops) - number))
         try:
-            _tune_op(mine, op)
+            _tune_op(mine, op, gates.get(op, {}))
         except LincodegenError as error:
             scene.log.add("note", text=f"{op} was not tuned: {error}")
         scene.log.add("ended", what=f"tuning of {op}")
 
 
-def _tune_op(scene: Scene, op: str) -> None:
+def _judged_ahead(scene: Scene, ops: Sequence[str]) -> dict[str, dict[OpConfig, Gate]]:
+    """Verdicts on the first candidates of every op, by op; those that passed are compiled.
+
+    The number of heads is a constant of a kernel, so that what was judged is compiled again for
+    the calls that are timed.
+    """
+    until = time.monotonic() + _AHEAD * scene.left_s
+    gates: dict[str, dict[OpConfig, Gate]] = {op: {} for op in ops}
+    firsts: list[list[tuple[str, OpConfig]]] = []
+    for op in ops:
+        job = _job(scene, op, scene.options.calls[0], {}, until)
+        configs = list(dict.fromkeys(map(job.task.config, job.starts)))
+        firsts.append([(op, config) for config in configs[: scene.options.trials]])
+    turns = (x for x in chain.from_iterable(zip_longest(*firsts)) if x is not None)
+
+    def work(item: tuple[str, OpConfig]) -> None:
+        op, config = item
+        call = scene.options.calls[0]
+        with _examiner(scene, op, call, until) as examiner:
+            gate = examiner.judge(config)
+            # who had not enough time is no worse than who had none
+            if gate.verdict != "timeout" or time.monotonic() < until:
+                gates[op][config] = gate
+            if gate.passed:
+                examiner.times(config, 1)
+
+    scene.log.add("begun", what="verdicts on candidates")
+    _, failed = scene.crew.each(turns, work, until)
+    scene.log.add("ended", what="verdicts on candidates")
+    for error in dict.fromkeys(failed):
+        scene.log.add("note", text=f"before tuning: {error}")
+    return gates
+
+
+def _tune_op(scene: Scene, op: str, gates: Mapping[OpConfig, Gate]) -> None:
     options = scene.options
-    gates: dict[OpConfig, Gate] = {}
     for number, call in enumerate(options.calls):
         now = time.monotonic()
         until = now + (scene.until - now) / (len(options.calls) - number)
         job = _job(scene, op, call, gates, until)
-        if scene.site.form == "triton":
-            firsts = [job.task.config(p) for p in job.starts if job.task.config(p) not in gates]
-            ahead = now + (until - now) * _AHEAD
-            opened = partial(_examiner, scene, op, call, ahead)
-            gates.update(judge_ahead(firsts, opened, options.workers, ahead))
         effort = Effort(options.trials, options.seed, until)
         folders = Folders(options.out / "configs" / "records", options.out / "configs")
         report = run_session([job], folders, scene.site.header(), effort, scene.say)
@@ -233,26 +231,29 @@ def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate], unti
     return Job(task, examiner, job.starts)
 
 
-def _examiner(scene: Scene, op: str, call: Call, until: float) -> WorkerExaminer:
-    """A worker of the site that has at most the time until ``until`` for each answer."""
+@contextmanager
+def _examiner(scene: Scene, op: str, call: Call, until: float) -> Generator[WorkerExaminer]:
+    """A worker of the crew that has at most the time until ``until`` for each answer."""
     subject = scene.site.subject(op, call.dtype, call.size)
-    bench = scene.site.bench(subject)
-    limit_s = min(scene.options.timeout_s, max(_LEAST_S, until - time.monotonic()))
-    bench.timeout_s = bench.prepare_s = limit_s
+    limit_s = min(scene.options.timeout_s, until - time.monotonic())
     work = Work(call.heads, call.tokens, seed=scene.options.seed)
     cases = (*applicable(recurrence_in(subject.folder)), "packed")
-    return WorkerExaminer(bench, replace(QUICK, cases=cases, seed=scene.options.seed), work)
+    trials = replace(QUICK, cases=cases, seed=scene.options.seed)
+    with scene.crew.lent(subject, limit_s) as bench:
+        yield WorkerExaminer(bench, trials, work)
 
 
 def bench(scene: Scene) -> None:
     """Times of ops as a user calls them, then against what other libraries are there."""
     options, site = scene.options, scene.site
     half = time.monotonic() + scene.left_s / 2
-    for op in options.ops:
-        for call in options.calls:
-            if time.monotonic() >= half:
-                break
-            _time(scene, op, call)
+    timed = [(op, call) for op in options.ops for call in options.calls]
+    if site.form == "triton":
+        _compile(scene, timed, time.monotonic() + _COMPILED * scene.left_s / 2)
+    for op, call in timed:
+        if time.monotonic() >= half:
+            break
+        _time(scene, op, call)
     if scene.left_s > 1:
         scene.log.add("begun", what="benchmarks against other libraries")
         said = site.peers(options.out, options.ops, scene.left_s)
@@ -261,30 +262,41 @@ def bench(scene: Scene) -> None:
         scene.log.add("ended", what="benchmarks against other libraries")
 
 
+def _compile(scene: Scene, timed: Sequence[tuple[str, Call]], until: float) -> None:
+    """Fills Triton's cache, by several workers at a time, with what the clock will ask for."""
+
+    def work(item: tuple[str, Call]) -> None:
+        op, call = item
+        subject = scene.site.subject(op, call.dtype, call.size)
+        limit_s = min(scene.options.timeout_s, until - time.monotonic())
+        with scene.crew.lent(subject, limit_s) as bench:
+            bench.times(None, Work(call.heads, call.tokens, seed=scene.options.seed), 1)
+
+    # who fails here fails once more before the clock, where it is noted
+    scene.crew.each(timed, work, until)
+
+
 def _time(scene: Scene, op: str, call: Call) -> None:
     """Forward, and forward with backward: as it is shipped, and as it was tuned."""
     subject = scene.site.subject(op, call.dtype, call.size)
     bucket = str(bucket_of(subject, Work(call.heads, call.tokens)))
     scene.say(f"times of {op}, {bucket}")
     scene.log.add("begun", what=f"times of {op}, {bucket}")
-    bench = scene.site.bench(subject)
-    bench.timeout_s = min(scene.options.timeout_s, max(_LEAST_S, scene.left_s))
     candidates = {"as shipped": None, **_tuned(scene, op, bucket)}
     try:
-        for (configuration, config), backward in product(candidates.items(), (False, True)):
-            work = Work(call.heads, call.tokens, backward, scene.options.seed)
-            times = times_of(bench.times(config, work, RUNS))
-            facts = {
-                "op": op,
-                "bucket": bucket,
-                "configuration": configuration,
-                "direction": "forward and backward" if backward else "forward",
-            }
-            scene.log.add("times", **facts, **asdict(times))
+        with scene.crew.lent(subject, min(scene.options.timeout_s, scene.left_s)) as bench:
+            for (configuration, config), backward in product(candidates.items(), (False, True)):
+                work = Work(call.heads, call.tokens, backward, scene.options.seed)
+                times = times_of(bench.times(config, work, RUNS))
+                facts = {
+                    "op": op,
+                    "bucket": bucket,
+                    "configuration": configuration,
+                    "direction": "forward and backward" if backward else "forward",
+                }
+                scene.log.add("times", **facts, **asdict(times))
     except TuningError as error:
         scene.log.add("note", text=f"{op}, {bucket}: {error}")
-    finally:
-        bench.close()
     scene.log.add("ended", what=f"times of {op}, {bucket}")
 
 

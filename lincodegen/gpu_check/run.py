@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lincodegen.gpu_check import phases
+from lincodegen.gpu_check.crew import Crew
 from lincodegen.gpu_check.log import Log
 from lincodegen.gpu_check.options import SHARES, Options
 from lincodegen.gpu_check.phases import Scene
@@ -29,19 +30,22 @@ def run(options: Options, site: Site, say: Callable[[str], None]) -> dict[str, A
         RecordError: the folder cannot be written.
     """
     end = time.monotonic() + options.budget_s
-    log = Log(options.out)
+    log, crew = Log(options.out), Crew(site, options.workers)
     try:
         header = asdict(site.header())
         given = {"budget_s": options.budget_s, "ops": options.ops, "phases": options.phases}
         log.add("started", **header, **site.facts(), **given)
+        for doubt in site.doubts():
+            log.add("note", text=doubt)
         for number, name in enumerate(options.phases):
             now = time.monotonic()
             later = sum(SHARES[n] for n in options.phases[number:])
             until = now + max(0.0, end - now) * SHARES[name] / later
-            _run_phase(name, Scene(options, site, log, until, say))
+            _run_phase(name, Scene(options, site, crew, log, until, say))
         log.add("finished")
         return summary(log.events)
     finally:
+        crew.close()
         log.close()
 
 

@@ -6,8 +6,6 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +15,8 @@ from typing import Any, Protocol
 import torch
 
 from lincodegen.config import OpConfig
+from lincodegen.doctor import diagnose
+from lincodegen.gpu_check.peer_runs import run_peers
 from lincodegen.resources import generated_dir
 from lincodegen.runtime.tables import Header
 from lincodegen.runtime.tuned import device_header
@@ -58,6 +58,10 @@ class Site(Protocol):
 
     def facts(self) -> Mapping[str, Any]:
         """What else a summary says of the machine."""
+        ...
+
+    def doubts(self) -> Sequence[str]:
+        """What on the machine may make kernels fail or be wrong."""
         ...
 
     def subject(self, op: str, dtype: str, size: int) -> Subject:
@@ -113,6 +117,13 @@ class Machine:
             "time": time.time(),
         }
 
+    def doubts(self) -> Sequence[str]:
+        """What `lincodegen doctor` warns of, where kernels are compiled for a GPU."""
+        if self._device == "cpu":
+            return ()
+        rows = [row for row in diagnose().rows if row.status != "ok"]
+        return [f"{row.check}: {row.found}; {row.advice}" for row in rows]
+
     def subject(self, op: str, dtype: str, size: int) -> Subject:
         """A shipped op with every dimension of a size."""
         folder = generated_dir() / op
@@ -134,27 +145,10 @@ class Machine:
         return replace(found, device=header.device, target=header.target)
 
     def peers(self, out: Path, ops: Sequence[str], budget_s: float) -> str:
-        """Runs the benchmarks in a process that is killed when its time is over."""
-        command = [sys.executable, "-m", "lincodegen.gpu_check.peers", self._device]
-        arguments = [str(out / "bench.json"), str(0.9 * budget_s), ",".join(ops)]
+        """Runs the benchmarks in processes that are killed when their time is over."""
         environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
         environment["LINCODEGEN_CONFIG_DIR"] = str(out / "configs")
-        with (out / "bench.log").open("w", encoding="utf-8") as log:
-            try:
-                done = subprocess.run(
-                    [*command, *arguments],
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                    timeout=budget_s,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return "cut off when its time was over; what it had is in bench.json"
-        if done.returncode == 0:
-            return ""
-        said = (out / "bench.log").read_text(encoding="utf-8").strip().splitlines()
-        return f"ended with status {done.returncode}: {said[-1] if said else 'no message'}"
+        return run_peers(self._device, out, ops, budget_s, environment)
 
 
 def _version(package: str) -> str:

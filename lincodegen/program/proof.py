@@ -20,6 +20,7 @@ from sympy.polys.rings import ring as polynomial_ring
 
 from lincodegen.derive.events import Rank1, Timeline
 from lincodegen.errors import InternalError
+from lincodegen.program.claims import Claim, Proof
 from lincodegen.program.evaluate import TileEvaluator
 from lincodegen.program.exact import Array, Field, Polynomials, Residues, TooManyUnknowns
 from lincodegen.program.ir import Tile
@@ -30,51 +31,6 @@ PRIMES = ((1 << 61) - 1, (1 << 31) - 1)
 POINTS = 10
 MOST_EVENTS = 6
 """Events and reads, times tokens, up to which differences are expanded as polynomials."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One equation at one size: whether it holds, and how that was shown."""
-
-    equation: str
-    state: str
-    how: str
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """Every claim that was checked; ``ok`` when all hold."""
-
-    claims: tuple[Claim, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every claim holds."""
-        return all(c.holds for c in self.claims)
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The equations that do not hold, first cause first."""
-        return tuple(
-            dict.fromkeys(f"{c.equation} (state {c.state})" for c in self.claims if not c.holds)
-        )
-
-    def __str__(self) -> str:
-        rows: dict[tuple[str, str], list[Claim]] = {}
-        for claim in self.claims:
-            rows.setdefault((claim.state, claim.equation), []).append(claim)
-        lines = []
-        for (state, equation), claims in rows.items():
-            hows = ", ".join(dict.fromkeys(c.how for c in claims))
-            mark = "holds" if all(c.holds for c in claims) else "FAILS"
-            lines.append(f"  {mark}  {state}: {equation:10s} {hows}")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """The claims as plain data."""
-        names = ("equation", "state", "how", "holds")
-        return {"ok": self.ok, "claims": [{n: getattr(c, n) for n in names} for c in self.claims]}
 
 
 def prove(timeline: Timeline, programs: tuple[Program, ...]) -> Proof:

@@ -1,7 +1,8 @@
 """Measured times as bars, from the files that the benchmarks wrote.
 
-A file is of an op if it names it as its ``op``, or its name begins ``OP_vs_``. Read are its
-``times``, by phase and implementation, its ``errors`` and where it was measured.
+Results of ``lincodegen bench`` say of each row which op it is of. Another file is of an op if it
+names it as its ``op``, or its name begins ``OP_vs_``: read are its ``times``, by phase and
+implementation, its ``errors`` and where it was measured.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lincodegen.report.charts import Bar, Words, bar_chart
+from lincodegen.report.contests import KEYS, OURS, Contest, contest
 from lincodegen.report.tables import Table, milliseconds, table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-OURS = "lincodegen"
 RATIO = "ratio"
 ORACLE_TOKENS = "oracle_tokens"
 
@@ -39,6 +40,7 @@ class Benchmark:
 class Benchmarks:
     """The results that concern an op, and the files of it that could not be read."""
 
+    contests: tuple[Contest, ...]
     results: tuple[Benchmark, ...]
     unread: tuple[str, ...]
 
@@ -46,7 +48,8 @@ class Benchmarks:
 def benchmark_results(folder: Path | None, op: str) -> Benchmarks:
     """Every result of an op below a folder, by path; none without one."""
     if folder is None:
-        return Benchmarks((), ())
+        return Benchmarks((), (), ())
+    contests: list[Contest] = []
     results: list[Benchmark] = []
     unread: list[str] = []
     for path in sorted(folder.rglob("*.json")):
@@ -55,14 +58,19 @@ def benchmark_results(folder: Path | None, op: str) -> Benchmarks:
             data: Any = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             data = None
+        own = isinstance(data, dict) and data.keys() >= KEYS
         named = data.get("op") if isinstance(data, dict) else None
-        if named != op and not path.name.startswith(f"{op}_vs_"):
+        if not own and named != op and not path.name.startswith(f"{op}_vs_"):
             continue
         try:
-            results.append(_benchmark(name, f"bench{len(results)}", data))
+            if own:
+                found = contest(name, f"contest{len(contests)}", data, op)
+                contests += [] if found is None else [found]
+            else:
+                results.append(_benchmark(name, f"bench{len(results)}", data))
         except (ValueError, KeyError, TypeError, AttributeError):
             unread.append(name)
-    return Benchmarks(tuple(results), tuple(unread))
+    return Benchmarks(tuple(contests), tuple(results), tuple(unread))
 
 
 def _benchmark(name: str, key: str, data: Mapping[str, Any]) -> Benchmark:

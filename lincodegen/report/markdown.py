@@ -71,7 +71,10 @@ def _reader() -> MarkdownIt:
 
 
 def _formula(content: str, options: Mapping[str, Any]) -> str:
-    return mathml(content, block=bool(options["display_mode"]))
+    if not options["display_mode"]:
+        return mathml(content, block=False)
+    # on a narrow page a long formula scrolls within itself
+    return Markup('<div class="scroll formula">{}</div>').format(mathml(content, block=True))
 
 
 def _html(reader: MarkdownIt, tokens: list[Token]) -> Markup:

@@ -15,6 +15,7 @@ from lincodegen.report.benchmarks import Benchmarks, benchmark_results
 from lincodegen.report.costs import Costs, cost_view
 from lincodegen.report.markdown import sections
 from lincodegen.report.resources import Resources, resource_tables
+from lincodegen.report.roles import roles_in
 from lincodegen.report.tables import MISSING, Table, table
 from lincodegen.report.tuning import Tuning, tuning_history
 from lincodegen.report.verification import Verification, verification_view
@@ -44,6 +45,7 @@ class Page:
     arguments: Table
     derivation: Mapping[str, Markup]
     schedule: str
+    roles: tuple[tuple[str, str], ...]
     costs: Costs | None
     resources: tuple[Resources, ...]
     tuning: tuple[Tuning, ...]
@@ -94,6 +96,7 @@ def gather(
     # records are of the shipped op: another spec may bear its name
     shipped = pipeline.op_folder(path, sets).parent == generated_dir()
     results = measured.results or (results_dir() if shipped else None)
+    schedule = pipeline.show(path, "schedule", sets)
     return Page(
         recurrence,
         path.name,
@@ -102,7 +105,8 @@ def gather(
         tuple(f"{name} {shown(node.shape)}" for name, node in recurrence.outputs),
         _arguments(recurrence),
         sections(pipeline.derivation(path, sets)),
-        pipeline.show(path, "schedule", sets),
+        schedule,
+        roles_in(schedule),
         _costs(path, target, sizes, sets),
         resource_tables(recurrence.name) if shipped else (),
         tuning_history(measured.records, recurrence.name),

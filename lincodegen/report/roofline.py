@@ -105,6 +105,7 @@ def _grid(frame: _Frame) -> Iterator[Markup]:
         yield line.format(left, y, right, y, "grid")
         yield text.format(left - 8, y + 4, "end", scaled(10.0**exponent, "FLOP/s"))
     yield text.format((left + right) / 2, HEIGHT - 10, "middle", "FLOP per byte moved")
+    yield text.format(left, top - 14, "start", "FLOP per second, predicted")
 
 
 def _roof(roof: Roof, frame: _Frame) -> Iterator[Markup]:

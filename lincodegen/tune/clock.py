@@ -21,24 +21,28 @@ from lincodegen.verify.layout import tensors_of
 
 DRAWN_TOKENS = 64
 """Tokens that are drawn; longer inputs repeat them, since values do not change the time."""
-WARM_UP = 3
+WARM_UPS = 3
 _FLUSHED_BYTES = 256 << 20
 
 
 class Clock(Protocol):
     """Times runs one by one."""
 
-    def __call__(self, run: Callable[[], object], repeats: int) -> list[float]:
+    def __call__(
+        self, run: Callable[[], object], repeats: int, warm_ups: int = WARM_UPS
+    ) -> list[float]:
         """Seconds of each run, after some that do not count."""
         ...
 
 
 class CpuClock:
-    """Wall-clock seconds; each run ends before it is looked at."""
+    """Wall-clock seconds of a call; its result is dropped before the clock stops."""
 
-    def __call__(self, run: Callable[[], object], repeats: int) -> list[float]:
-        """Seconds of each run, after `WARM_UP` that do not count."""
-        for _ in range(WARM_UP):
+    def __call__(
+        self, run: Callable[[], object], repeats: int, warm_ups: int = WARM_UPS
+    ) -> list[float]:
+        """Seconds of each run, after some that do not count."""
+        for _ in range(warm_ups):
             run()
         found: list[float] = []
         for _ in range(repeats):
@@ -49,22 +53,32 @@ class CpuClock:
 
 
 class CudaClock:
-    """Seconds between two events, the second-level cache emptied before each run."""
+    """Seconds on the device, the second-level cache emptied before each run.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    Args:
+        device: whose cache is emptied.
+        host: whether the host's work counts: wall-clock seconds from the call to its result,
+            where else they are those between two events.
+    """
+
+    def __init__(self, device: torch.device, *, host: bool = False) -> None:
+        self._device, self._host = device, host
         self._flushed = torch.empty(_FLUSHED_BYTES, dtype=torch.uint8, device=device)
 
-    def __call__(self, run: Callable[[], object], repeats: int) -> list[float]:
-        """Seconds of each run, after `WARM_UP` that do not count.
+    def __call__(
+        self, run: Callable[[], object], repeats: int, warm_ups: int = WARM_UPS
+    ) -> list[float]:
+        """Seconds of each run, after some that do not count.
 
         Raises:
             TuningError: a CUDA graph is being captured; nothing may be timed then.
         """
         if torch.cuda.is_current_stream_capturing():
             raise TuningError("a CUDA graph is being captured: nothing is timed inside it")
-        for _ in range(WARM_UP):
+        for _ in range(warm_ups):
             run()
+        if self._host:
+            return [self._until_done(run) for _ in range(repeats)]
         pairs = [
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
             for _ in range(repeats)
@@ -76,6 +90,14 @@ class CudaClock:
             end.record()
         torch.cuda.synchronize(self._device)
         return [start.elapsed_time(end) * 1e-3 for start, end in pairs]
+
+    def _until_done(self, run: Callable[[], object]) -> float:
+        self._flushed.zero_()
+        torch.cuda.synchronize(self._device)
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter() - start
 
 
 def clock_of(device: torch.device) -> Clock:

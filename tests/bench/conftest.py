@@ -9,9 +9,11 @@ from lincodegen.runtime.backend import backend
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """Makes ``planted_peers`` a module that can be imported."""
+    """Makes ``planted_peers`` importable, and ``broken_peers`` a module that lacks a library."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "planted_peers.py").write_text(PLANTED)
+    broken = 'raise ImportError("libcuda.so.1: cannot open shared object file")'
+    (folder / "broken_peers.py").write_text(broken)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield

@@ -88,7 +88,7 @@ def test_an_op_of_ours_that_fails_is_1_and_a_peer_that_fails_is_not(measured, st
 def test_what_is_not_there_is_named(measured, tmp_path):
     result = run("gsa", "--preset", "published")
     assert result.exit_code == 1
-    assert "nobody's figures are known for gsa" in result.stderr
+    assert "preset published has nothing of gsa" in result.stderr
     path = tmp_path / "other.json"
     path.write_text("{}")
     assert "no record of `lincodegen bench`" in run("--base", path).stderr
@@ -96,4 +96,4 @@ def test_what_is_not_there_is_named(measured, tmp_path):
 
 def test_the_command_offers_the_presets_there_are():
     offered = next(p.type.choices for p in bench.params if p.name == "preset")
-    assert set(offered) == {*shapes.GRIDS, "published"}
+    assert set(offered) == {*shapes.GRIDS, *shapes.LISTS}

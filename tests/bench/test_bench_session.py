@@ -25,7 +25,9 @@ def by_name(found, mode="forward"):
 @pytest.fixture(scope="module")
 def forward(library):
     names = ("right", "wrong", "wrong_late", "raising", "misshapen", "absent")
-    peers = [*map(planted, names), MISSING, planted("right", name="on a GPU", on_cpu=False)]
+    broken = planted("right", name="broken", path="broken_peers:f")
+    peers = [*map(planted, names), broken, MISSING]
+    peers.append(planted("right", name="on a GPU", on_cpu=False))
     return by_name(run([work()], peers))
 
 
@@ -61,7 +63,8 @@ def test_an_error_in_the_last_token_of_the_last_head_is_found(forward):
     [
         ("raising", "refused", "RuntimeError: no kernel for these sizes"),
         ("misshapen", "refused", "ValueError: o has the shape"),
-        ("absent", "refused", "AttributeError"),
+        ("absent", "not importable", "AttributeError"),
+        ("broken", "not importable", "ImportError: libcuda.so.1: cannot open"),
         ("missing", "not installed", "no-such-library is not installed"),
         ("on a GPU", "refused", "it runs on GPUs only"),
     ],

@@ -1,14 +1,32 @@
 """A device that is made up: known verdicts and times, nothing is run. Fast, and the same always."""
 
+import json
 import time
+from dataclasses import replace
 
 from lincodegen.errors import TuningError
+from lincodegen.gpu_check.options import Call, Options
 from lincodegen.resources import generated_dir
 from lincodegen.runtime.tables import Header
 from lincodegen.runtime.tuned import code_digest
 from lincodegen.targets import load_target
 from lincodegen.tune.gate import Subject
 from lincodegen.tune.records import Gate, Provenance
+
+OPS = ("gated_delta_rule", "gla", "mamba2")
+CALLS = (Call(64, 4096, 128, "bfloat16"),)
+
+
+def options(out, **changes):
+    usual = Options(
+        out, 60.0, OPS, workers=2, dtypes=("bfloat16", "float32"), calls=CALLS, tuned=2, trials=12
+    )
+    return replace(usual, **changes)
+
+
+def said(out):
+    return json.loads((out / "summary.json").read_text()), (out / "summary.md").read_text()
+
 
 PASSED = Gate("passed", "at worst 0.50 of its bound", 5, "ab12")
 
@@ -38,6 +56,7 @@ class Bench:
         return "Traceback: as planted"
 
     def times(self, config, work, repeats):
+        self.site.timed.append((self.subject.folder.name, config, work, repeats))
         if self.subject.folder.name in self.site.untimed:
             raise TuningError("an illegal memory access")
         slow = sum(
@@ -58,7 +77,8 @@ class Site:
     def __init__(self, verdicts=(), hanging="", untimed=(), rejects=None, peers=""):
         self.verdicts, self.hanging, self.untimed = dict(verdicts), hanging, untimed
         self.rejects, self.said = rejects, peers
-        self.judged, self.closed = [], 0
+        self.judged, self.timed = [], []
+        self.opened = self.closed = 0
 
     def header(self):
         return Header("Device 1", "sm_90", 132)
@@ -69,10 +89,14 @@ class Site:
     def facts(self):
         return {"torch": "2.13.0", "triton": "3.6.0", "form": self.form}
 
+    def doubts(self):
+        return ("C compiler: none; install gcc",)
+
     def subject(self, op, dtype, size):
         return Subject(generated_dir() / op, "triton", "cuda", dtype, {"K": size, "V": size})
 
     def bench(self, subject):
+        self.opened += 1
         return Bench(self, subject)
 
     def provenance(self, op, seed):

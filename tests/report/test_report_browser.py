@@ -60,12 +60,26 @@ def browser():
     return found
 
 
+QUIET = (
+    "quic",
+    "background-networking",
+    "component-update",
+    "sync",
+    "default-apps",
+    "extensions",
+)
+"""Parts of a browser that would reach for a network."""
+
+
 def opened(browser, file, width, dark):
     command = [
         browser,
         "--headless",
         "--no-sandbox",  # it refuses to run as root with one; the page is our own
         "--disable-gpu",
+        "--no-first-run",
+        *(f"--disable-{part}" for part in QUIET),
+        f"--user-data-dir={file.parent / 'profile'}",
         f"--window-size={width},1400",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}",
         "--dump-dom",
@@ -85,7 +99,7 @@ def hexadecimal(colour):
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "dark"), [("gated_delta_rule", 1180, False), ("gsa", 500, True)]
+    ("name", "width", "dark"), [("gated_delta_rule", 1180, False), ("gsa", 400, True)]
 )
 def test_the_page_opens_in_a_browser(name, width, dark, browser, page, tmp_path):
     file = tmp_path / "page.html"

@@ -8,6 +8,7 @@ from pages import contrast, read, themes
 
 from lincodegen.pipeline import cost
 from lincodegen.report.page import gather, render
+from lincodegen.report.roles import ROLES
 from lincodegen.resources import defaults_dir, specs_dir
 
 NAMES = sorted(path.stem for path in specs_dir().glob("*.yaml"))
@@ -62,6 +63,16 @@ def test_a_page_shows_the_spec_the_equations_and_the_compiled_kernels(name, page
             assert label in shown
             assert f"{kernel['shared_bytes']:,}" in shown
     assert "NO" not in [e.text for e in sections["verification"].all("td")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_what_each_of_its_kernels_is_for(name, page):
+    tree = read(page(name))
+    said = {e.text: e.parent.all("dd")[0].text for e in tree.all("dt") if e.all("code")}
+    tables = [json.loads(path.read_text()) for path in defaults_dir().glob("*.json")]
+    labels = {k for t in tables for k in t["classes"]["bf16 128"][name]["kernels"]}
+    for label in labels:
+        assert any(label.endswith(role) and said[role] == ROLES[role] for role in said), label
 
 
 def test_the_costs_are_those_of_the_model(page):

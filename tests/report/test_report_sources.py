@@ -102,6 +102,101 @@ def test_results_of_another_form_are_named(tmp_path):
     assert f"Not in a form that can be shown: {OP}_vs_peer.json" in found.text
 
 
+SHAPE = {"batch": 2, "heads": 4, "size": 64, "dims": {"V": 96}, "key_heads": None}
+
+
+def bench_row(who, tokens, milliseconds=None, status="ok", **changes):
+    """A row as ``lincodegen bench`` writes it."""
+    timed = milliseconds is not None
+    seconds = {n: 1e-3 * f * (milliseconds or 0) for n, f in (("median", 1), ("p20", 0.9))}
+    return {
+        "op": OP,
+        "mode": "forward_backward",
+        "timing": "kernels",
+        "contestant": who,
+        "shape": {
+            "batch": 2,
+            "tokens": tokens,
+            "heads": 4,
+            "size": 64,
+            "dims": {"V": 96},
+            "key_heads": None,
+        },
+        "status": status,
+        "reason": "" if timed else "it runs on <GPUs> only",
+        "seconds": {**seconds, "p80": seconds["median"], "runs": 5} if timed else None,
+        "error": {"worst": "inf" if status == "wrong" else 2e-7} if timed else None,
+        "ratio": (milliseconds or 0) / 2.0 if timed else None,
+        "of_bandwidth": 0.25 if timed else None,
+        "of_matmul": None,
+        **changes,
+    }
+
+
+ROWS_OF_BENCH = (
+    bench_row("lincodegen", 256, 2.0),
+    bench_row("peer", 256, 5.0),
+    bench_row("lincodegen", 512, 2.0),
+    bench_row("peer", 512, 1480.0, status="wrong"),
+    bench_row("absent", 512, status="refused"),
+    bench_row("lincodegen", 1024, 4.0),
+    bench_row("another op's", 4096, 1.0, op="kda"),
+)
+
+
+def recorded(folder, rows=ROWS_OF_BENCH):
+    fit = {"op": OP, "mode": "forward", "timing": "call", "contestant": "peer"}
+    packages = {"torch": "2.13.0"}
+    record = {
+        "schema": 1,
+        "rows": list(rows),
+        "limits": {"bandwidth": 2e10, "matmul": 5e10},
+        "growth": [{**fit, "tokens": [256, 512, 1024], "exponent": 1.02, "tail": 0.98}],
+        "provenance": {
+            "cpu": "Processor <1>",
+            "threads": 1,
+            "packages": packages,
+            "date": "2026-01-02T00:00:00",
+            "commit": "abcdef0123456789",
+        },
+        "dtype": "fp32",
+        "left": [f"{OP}, forward, B1 T2048 H4 64", "kda, forward, B1 T2048 H4 64"],
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def test_a_run_of_the_benchmark_shows_the_longest_shared_call_and_all_others(tmp_path):
+    recorded(tmp_path)
+    (found,) = benchmark_results(tmp_path, OP).contests
+    ((title, chart),) = found.charts
+    assert title.startswith("forward and backward, kernels alone: 2 × 512 tokens, 4 heads")
+    assert "lincodegen 2 ms, 1 ×; peer 1,480 ms, 740 ×, wrong." in chart
+    calls = {(row[0].split(" × ")[1].split()[0], row[1]): row[2:] for row in found.calls.rows}
+    assert calls["256", "peer"] == ("5", "4.5-5", "2.50", "2.0e-07", "25.0%", "–")
+    assert calls["512", "peer"][3] == "inf wrong"
+    assert set(calls) == {
+        ("256", "lincodegen"),
+        ("256", "peer"),
+        ("512", "lincodegen"),
+        ("512", "peer"),
+        ("1,024", "lincodegen"),
+    }
+    assert found.absent == ("absent: refused, it runs on <GPUs> only",)
+    assert found.left == 1
+    shown = section(Measured(results=tmp_path), "benchmarks")
+    assert "Processor <1>, 1 thread, fp32" in shown.text
+    assert "0.98" in shown.text
+    assert "did not reach: 1." in shown.text
+
+
+def test_a_run_without_the_op_or_of_another_form_shows_nothing_of_it(tmp_path):
+    recorded(tmp_path)
+    nothing = benchmark_results(tmp_path, "gsa")
+    assert (nothing.contests, nothing.unread) == ((), ())
+    recorded(tmp_path, [{"op": OP}])
+    assert benchmark_results(tmp_path, OP).unread == ("run.json",)
+
+
 # -- tuning -----------------------------------------------------------------------------------
 
 
