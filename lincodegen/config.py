@@ -87,6 +87,12 @@ class OpConfig:
     segment_chunks: int = 0
     torch: TorchConfig | None = None
 
+    @property
+    def scanning(self) -> str:
+        """The schedule with the chunks of its segments, as in ``segment 16``; "" if left open."""
+        length = [str(self.segment_chunks)] if self.segment_chunks else []
+        return " ".join([self.schedule or "", *length])
+
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         rows = {label: asdict(config) for label, config in self.kernels}

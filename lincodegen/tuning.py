@@ -213,7 +213,8 @@ def _shortlist(
     model = Model.of(plan, compiled.programs, sizes, target)
     with TemporaryDirectory() as folder:
         pool = Pool(Path(folder) / f"{name}_kernels.py", until=until)
-        return shortlist(op_kernels(name, compiled.programs), model, pool), model
+        found = shortlist(op_kernels(name, compiled.programs), model, pool)
+    return found.for_call(heads, tokens, target.multiprocessors), model
 
 
 def _sizes(folder: Path, request: Request) -> dict[str, int]:

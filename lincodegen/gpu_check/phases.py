@@ -218,7 +218,9 @@ def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate], unti
     subject = site.subject(op, call.dtype, call.size)
     found = None
     if site.form == "triton":
-        found = neighbours(subject.folder, op, call.size, site.target())
+        target = site.target()
+        found = neighbours(subject.folder, op, call.size, target)
+        found = found.for_call(call.heads, call.tokens, target.multiprocessors)
     work = Work(call.heads, call.tokens, seed=options.seed)
     job = worker_job(subject, work, QUICK, options.seed, found)
     task = replace(job.task, provenance=lambda: site.provenance(op, options.seed))

@@ -101,8 +101,8 @@ def _trial(record: Record) -> Iterator[Trial]:
 
 def _choices(config: OpConfig) -> Iterator[tuple[str, str | int]]:
     yield "chunk_size", config.chunk_size
-    if config.schedule is not None:
-        yield "schedule", config.schedule
+    if config.scanning:
+        yield "schedule", config.scanning
     for label, kernel in config.kernels:
         for name, value in asdict(kernel).items():
             if name != "chunk_size":

@@ -125,7 +125,7 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch
         form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
-        return (*resources, form, config.chunk_size, config.schedule or "", values)
+        return (*resources, form, config.chunk_size, config.scanning, values)
 
     return key
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import combinations, product
 from math import comb
 
@@ -22,8 +22,13 @@ from lincodegen.tune.search import Point, Space
 
 POINTS = 30_000
 """Most points of a space."""
-SCHEDULES = ("scan", "split")
-_IDLE = {"scan": "output_fwd", "split": "scan_fwd"}
+SCHEDULES: tuple[tuple[str, int], ...] = (
+    ("scan", 0),
+    *(("segment", chunks) for chunks in (64, 32, 16, 8)),
+    ("split", 0),
+)
+"""Schedules and the chunks of their segments, the one with the longest scans first."""
+_IDLE = {"scan": "output_fwd", "segment": "output_fwd", "split": "scan_fwd"}
 """The kernel that a schedule does not launch, by the end of its label."""
 
 
@@ -50,7 +55,17 @@ class Shortlist:
 
     op: str
     chunks: Mapping[int, Options]
-    schedules: tuple[str, ...] = SCHEDULES
+    schedules: tuple[tuple[str, int], ...] = SCHEDULES
+
+    def for_call(self, heads: int, tokens: int, multiprocessors: int) -> Shortlist:
+        """The options with what schedules may help a call: segments only of few heads' sequences.
+
+        With two segments a sequence is summarised and scanned in as many steps as one whole scan.
+        """
+        chunks = tokens // min(self.chunks)
+        few = heads < multiprocessors
+        kept = ((n, size) for n, size in self.schedules if not size or (few and chunks >= 3 * size))
+        return replace(self, schedules=tuple(kept))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -85,7 +100,8 @@ class Shortlist:
             (label, options[label][rank].config)
             for label, rank in zip(self.labels, ranks, strict=True)
         )
-        return OpConfig(size, chosen, self.schedules[schedule])
+        name, segment = self.schedules[schedule]
+        return OpConfig(size, chosen, name, segment)
 
     def needs(self, config: OpConfig) -> Resources:
         """The most that any kernel of a configuration needs."""
@@ -103,11 +119,19 @@ class Shortlist:
         )
 
     def starts(self) -> tuple[Point, ...]:
-        """First the best ranks of each chunk and schedule, then one kernel changed at a time."""
+        """The best ranks of chunks and schedules, then one kernel changed at a time.
+
+        Every schedule with the best chunk; the longest and the shortest scans with the others.
+        """
         count = len(self.labels)
-        schedules = range(len(self.schedules))
-        first = [(size, s, *[0] * count) for size in self.chunks for s in schedules]
         best = next(iter(self.chunks))
+        ends = {0, len(self.schedules) - 1}
+        first = [
+            (size, schedule, *[0] * count)
+            for size in self.chunks
+            for schedule in range(len(self.schedules))
+            if size == best or schedule in ends
+        ]
         single = [
             (best, 0, *(1 if i == j else 0 for j in range(count)))
             for i, label in enumerate(self.labels)
@@ -122,16 +146,17 @@ class Shortlist:
         """
         asked = dict(config.kernels)
         options = self.chunks.get(config.chunk_size, {})
-        if config.schedule not in self.schedules or asked.keys() != options.keys():
+        schedule = config.schedule or "", config.segment_chunks
+        if schedule not in self.schedules or asked.keys() != options.keys():
             return None
         ranks = (_closest(options[label], asked[label]) for label in self.labels)
-        point = config.chunk_size, self.schedules.index(config.schedule), *ranks
+        point = config.chunk_size, self.schedules.index(schedule), *ranks
         return point if self._admits(point) else None
 
     def _admits(self, point: Point) -> bool:
         """Whether every rank is one, and kernels that are not launched have their first."""
         size, schedule, *ranks = point
-        idle = _IDLE.get(self.schedules[schedule], "")
+        idle = _IDLE.get(self.schedules[schedule][0], "")
         options = self.chunks[size]
         return all(
             rank < len(options[label]) and not (rank and label.endswith(idle))

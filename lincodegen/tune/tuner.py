@@ -154,7 +154,7 @@ def described(config: OpConfig) -> str:
         f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
         for label, c in config.kernels
     ]
-    schedule = [] if config.schedule is None else [config.schedule]
+    schedule = [config.scanning] if config.scanning else []
     return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels, *_own(config)])
 
 

@@ -92,6 +92,18 @@ def test_kernels_pass_in_the_interpreter():
     assert gate.passed, gate
 
 
+@pytest.mark.parametrize(("wrapper", "verdict"), [("", "passed"), ("forgetful", "wrong")])
+def test_segments_are_judged_on_sequences_that_are_cut(wrapper, verdict):
+    """Whatever their length is, those of trials have one chunk."""
+    pytest.importorskip("triton", reason="kernels are judged")
+    config = OpConfig(16, (), "segment", 64)
+    kind = subject("triton", wrapper=wrapper and f"planted_faults:{wrapper}")
+    trials = Trials(lengths=(33,), cases=("identical keys",))
+    with Worker(kind, timeout_s=150, environment=ENVIRONMENT) as made:
+        gate = made.judge(config, trials)
+    assert gate.verdict == verdict, gate
+
+
 @pytest.mark.gpu
 def test_kernels_pass_on_a_device():
     sizes = {"K": 64, "V": 128}

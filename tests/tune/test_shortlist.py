@@ -49,16 +49,32 @@ def test_an_op_without_defaults_has_no_neighbours(tmp_path):
 
 def made_up(labels, depth):
     options = tuple(Option(Config(64, 64, 64, w, 1), Needs(w, w, 0)) for w in range(1, depth + 1))
-    return Shortlist("probe", {64: dict.fromkeys(labels, options)})
+    found = Shortlist("probe", {64: dict.fromkeys(labels, options)})
+    return found.for_call(64, 1024, SM_90.multiprocessors)
 
 
 def test_kernels_that_a_schedule_does_not_launch_keep_their_first_option():
     found = made_up(("output_fwd", "scan_bwd", "scan_fwd"), 3)
     points = found.space().points
+    assert found.schedules == (("scan", 0), ("split", 0))
     assert len(points) == 2 * 3 * 3
     scan = {found.config(p) for p in points if found.config(p).schedule == "scan"}
     assert {dict(c.kernels)["output_fwd"].num_warps for c in scan} == {1}
     assert {dict(c.kernels)["scan_fwd"].num_warps for c in scan} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("heads", "tokens", "segments"),
+    [(4, 65536, [64, 32, 16, 8]), (4, 4096, [16, 8]), (4, 1024, []), (132, 65536, [])],
+)
+def test_segments_are_tried_for_few_heads_of_long_sequences(heads, tokens, segments):
+    """A segment is a third of a sequence at most, and heads leave processors idle."""
+    options = {"scan_fwd": (Option(Config(64, 64, 64, 4, 1), Needs(0, 0, 0)),)}
+    found = Shortlist("probe", {64: options}).for_call(heads, tokens, 132)
+    configs = [found.config(p) for p in found.space().points]
+    assert [c.segment_chunks for c in configs if c.schedule == "segment"] == segments
+    assert {c.schedule for c in configs} >= {"scan", "split"}
+    assert all(found.nearest(c) for c in configs)
 
 
 def test_of_too_many_points_those_near_the_best_ranks_are_kept():
