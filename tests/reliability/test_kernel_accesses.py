@@ -57,6 +57,16 @@ def test_accesses_of_the_other_schedules(name, schedule):
 
 
 @every_op
+def test_accesses_of_segments(name):
+    """A sequence of two segments, a chunk each."""
+    case = small_case(name, length=17, sizes=(20, 12, 8))
+    pinned = use_config(name, chunk_size=16), use_schedule("segment", 1)
+    with pinned[0], pinned[1], logged_accesses() as log:
+        forward(name, "triton", case)
+    assert log.launches
+
+
+@every_op
 def test_tiles_smaller_than_a_head(name):
     """Keys and values shared out among programs and passes: the same results."""
     trial = small_trial(name, length=9, sizes=(20, 28, 20))
