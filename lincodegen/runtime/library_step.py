@@ -73,14 +73,13 @@ class TracedStep:
 
     def overload(self, begins: bool) -> Any:
         """``lincodegen::NAME_first_step`` if a state begins, else ``lincodegen::NAME_step``."""
-        self._register(begins)
+        _registered(self, begins)
         return self._overloads[begins]
 
-    @torch.compiler.assume_constant_result
-    def _register(self, begins: bool) -> bool:
-        """Registers an op at its first use; the compiler runs this and does not trace it."""
+    def register(self, begins: bool) -> None:
+        """Registers an op unless it is there."""
         if begins in self._overloads:
-            return True
+            return
         name = free_name(f"{self._signature.name}_{'first_step' if begins else 'step'}")
         library = torch.library.Library(NAMESPACE, "FRAGMENT")
         _libraries.append(library)
@@ -89,7 +88,6 @@ class TracedStep:
         library.impl(name, real, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
         self._overloads[begins] = getattr(getattr(torch.ops, NAMESPACE), name).default
-        return True
 
     def _schema(self, begins: bool) -> str:
         states = self._signature.states
@@ -155,6 +153,16 @@ class TracedStep:
                 torch.empty((call.batch, heads, *shape), dtype=call.dtype, device=call.device)
             )
         return tuple(found)
+
+
+def _registered(step: TracedStep, begins: bool) -> bool:
+    """Registers an op at its first use; the compiler runs this and does not trace it."""
+    step.register(begins)
+    return True
+
+
+# what ``torch.compiler.assume_constant_result`` does, which imports the compiler for a second
+vars(_registered)["_dynamo_marked_constant"] = True
 
 
 def _one(values: Sequence[Tensor] | Tensor) -> Any:
