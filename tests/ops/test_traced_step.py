@@ -1,5 +1,9 @@
 """``op.step`` in company of the PyTorch compiler: an op that writes its states."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from op_cases import NAMES, device_of, recurrence_of
@@ -158,6 +162,15 @@ def test_gradients_are_not_asked_for():
         found = compiled(name)[0](**tensors, state=twins["S"])
     assert not found[0].requires_grad
     assert_equal([found[0], twins["S"]], [wanted[0], states["S"]])
+
+
+def test_an_import_waits_for_no_compiler():
+    program = "import sys, lincodegen.ops as ops; ops.gla; print('torch._dynamo' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(
