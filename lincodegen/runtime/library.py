@@ -42,7 +42,7 @@ _TRACERS = frozenset({"torch._dynamo", "torch._inductor", "torch.export.pt2_arch
 # registrations end with the Library that made them
 _libraries: list[torch.library.Library] = []
 _lock = threading.RLock()
-_unregistered: list[TracedOp] = []
+_unregistered: list[Deferred] = []
 
 
 class _BeforeTracers:
@@ -63,7 +63,32 @@ def register_all() -> None:
         _unregistered[0].register()
 
 
-class TracedOp:
+class Deferred:
+    """Ops of torch.library that are registered where something first traces."""
+
+    def __init__(self) -> None:
+        self._overloads: tuple[Any, Any] | None = None
+        _unregistered.append(self)
+        if not _TRACERS.isdisjoint(sys.modules):
+            self.register()
+
+    def register(self) -> tuple[Any, Any]:
+        """Both overloads, registered if they are not."""
+        if self._overloads is None:
+            with _lock:
+                if self._overloads is None:
+                    library = torch.library.Library(NAMESPACE, "FRAGMENT")
+                    _libraries.append(library)
+                    _name_module()
+                    self._overloads = self._registered(library)
+                    _unregistered.remove(self)
+        return self._overloads
+
+    def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+
+class TracedOp(Deferred):
     """The two ops of torch.library that stand for one generated op."""
 
     def __init__(self, signature: Signature, function: Callable[..., Any]) -> None:
@@ -74,10 +99,7 @@ class TracedOp:
         self._parameters = Parameters(function)
         names = self._parameters.names
         self._constants = names[len(self._tensors) : names.index("initial_state")]
-        self._overloads: tuple[Any, Any] | None = None
-        _unregistered.append(self)
-        if not _TRACERS.isdisjoint(sys.modules):
-            self.register()
+        super().__init__()
 
     @property
     def forward(self) -> Any:
@@ -89,19 +111,7 @@ class TracedOp:
         """The overload ``lincodegen::NAME_backward``."""
         return self.register()[1]
 
-    def register(self) -> tuple[Any, Any]:
-        """Both overloads, registered if they are not."""
-        if self._overloads is None:
-            with _lock:
-                if self._overloads is None:
-                    self._overloads = self._registered()
-                    _unregistered.remove(self)
-        return self._overloads
-
-    def _registered(self) -> tuple[Any, Any]:
-        library = torch.library.Library(NAMESPACE, "FRAGMENT")
-        _libraries.append(library)
-        _name_module()
+    def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
         name = free_name(self._signature.name)
         forward = self._define(library, name, self._schema(), self._run, self._shapes)
         torch.library.register_autograd(

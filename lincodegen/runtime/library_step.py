@@ -2,8 +2,7 @@
 
 ``lincodegen::NAME_step`` takes the arguments of the step one by one, each state as an argument of
 its own that is written, and gives the outputs. ``lincodegen::NAME_first_step`` takes neither states
-nor slots and gives new states behind the outputs. Both are registered when a call is first traced,
-so that an import pays for neither.
+nor slots and gives new states behind the outputs.
 """
 
 from __future__ import annotations
@@ -16,18 +15,15 @@ from torch import Tensor
 
 from lincodegen.runtime.arguments import Parameters
 from lincodegen.runtime.backend import backend
-from lincodegen.runtime.library import NAMESPACE, free_name, fresh
+from lincodegen.runtime.library import NAMESPACE, Deferred, free_name, fresh
 from lincodegen.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
     from lincodegen.runtime.call import Layout
     from lincodegen.runtime.signature import Signature
 
-# registrations end with the Library that made them
-_libraries: list[torch.library.Library] = []
 
-
-class TracedStep:
+class TracedStep(Deferred):
     """The ops of torch.library that stand for the step of one generated op.
 
     Args:
@@ -42,7 +38,7 @@ class TracedStep:
         names = self._parameters.names
         self._own = names[: names.index("state")]
         self._count = len(signature.inputs) + len(signature.parameters)
-        self._overloads: dict[bool, Any] = {}
+        super().__init__()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The step with the arguments of its Python function; written to be traced.
@@ -73,23 +69,18 @@ class TracedStep:
 
     def overload(self, begins: bool) -> Any:
         """``lincodegen::NAME_first_step`` if a state begins, else ``lincodegen::NAME_step``."""
-        self._register(begins)
-        return self._overloads[begins]
+        return self.register()[begins]
 
-    @torch.compiler.assume_constant_result
-    def _register(self, begins: bool) -> bool:
-        """Registers an op at its first use; the compiler runs this and does not trace it."""
-        if begins in self._overloads:
-            return True
+    def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
+        return self._defined(library, begins=False), self._defined(library, begins=True)
+
+    def _defined(self, library: torch.library.Library, begins: bool) -> Any:
         name = free_name(f"{self._signature.name}_{'first_step' if begins else 'step'}")
-        library = torch.library.Library(NAMESPACE, "FRAGMENT")
-        _libraries.append(library)
         library.define(name + self._schema(begins), tags=(torch.Tag.pt2_compliant_tag,))
         real, fake = (self._begin, self._begun) if begins else (self._run, self._shapes)
         library.impl(name, real, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
-        self._overloads[begins] = getattr(getattr(torch.ops, NAMESPACE), name).default
-        return True
+        return getattr(getattr(torch.ops, NAMESPACE), name).default
 
     def _schema(self, begins: bool) -> str:
         states = self._signature.states
