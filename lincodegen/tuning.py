@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,12 +26,10 @@ from lincodegen.tune.gate import Subject, Trials, Work
 from lincodegen.tune.journal import read_records
 from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.kernels import op_kernels
+from lincodegen.tune.records import Record
 from lincodegen.tune.search import Effort
 from lincodegen.tune.session import Folders, Job, SessionReport, run_session, worker_job
 from lincodegen.tune.shortlist import Shortlist
-
-if TYPE_CHECKING:
-    from lincodegen.tune.study import Studies
 
 Progress = Callable[[str], None]
 MODEL = "model"
@@ -161,17 +158,10 @@ def tune_offline(
     return OfflineReport(target, tuple(choices), write_table(offline_dir(), header, entries))
 
 
-def studies(specs: Sequence[Path], out: Path) -> Studies:
-    """Writes what is on record of the ops of specs as studies of Optuna.
-
-    Raises:
-        RecordError: the file could not be written.
-    """
-    # what only tunes need not wait for optuna
-    from lincodegen.tune.study import write_studies  # noqa: PLC0415
-
+def records_of(specs: Sequence[Path]) -> list[Record]:
+    """What is on record of the ops of specs, on any device."""
     ops = {pipeline.op_folder(path).name for path in specs}
-    return write_studies([r for r in read_records(records_dir()).records if r.op in ops], out)
+    return [r for r in read_records(records_dir()).records if r.op in ops]
 
 
 def _jobs(

@@ -57,6 +57,7 @@ def landscape(op: str, bucket: Bucket, form: TorchSpace, times: dict[Point, list
         "cpu": _model(),
         "cores": os.cpu_count(),
         "threads": form.threads,
+        "load": round(os.getloadavg()[0], 1),
         "system": platform.platform(),
         "torch": where.torch,
         "code": where.code,

@@ -131,7 +131,9 @@ def tune(
     request = _request("cuda" if offline else where, given)
     with progress("tuning") as step:
         if study is not None:
-            report = tuning.studies(specs, study)
+            from lincodegen.tune.study import write_studies
+
+            report = write_studies(tuning.records_of(specs), study)
         elif target is not None:
             report = tuning.tune_offline(specs, request, target, step)
         else:
