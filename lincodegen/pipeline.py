@@ -76,7 +76,7 @@ class Compiled:
 def load(path: Path, sets: Sets | None = None) -> Recurrence:
     """The recurrence of a spec file."""
     # who takes the recurrence that a package keeps reads no YAML
-    from lincodegen.spec import loader  # noqa: PLC0415
+    from lincodegen.spec import loader
 
     return loader.load(path, sets=sets or {})
 
@@ -89,7 +89,7 @@ def compile_spec(path: Path, sets: Sets | None = None) -> Compiled:
     except NotChunkable as error:
         return Compiled(recurrence, None, (), None, str(error))
     # what costs and what runs an op needs no proof, and no NumPy
-    from lincodegen.program.proof import prove  # noqa: PLC0415
+    from lincodegen.program.proof import prove
 
     programs = tuple(_program(timeline, index) for index in range(len(timeline.groups)))
     return Compiled(recurrence, timeline, programs, prove(timeline, programs), "")

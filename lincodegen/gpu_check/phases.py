@@ -75,7 +75,7 @@ def check(scene: Scene) -> None:
 
     def work(item: Item) -> None:
         subject = scene.site.subject(item.op, item.dtype, scene.options.size)
-        with scene.crew.lent(subject, min(scene.options.timeout_s, scene.left_s)) as bench:
+        with scene.crew.lent(subject, _limit(scene, scene.until)) as bench:
             _judge(scene, bench, item, subject)
 
     left, failed = scene.crew.each(items, work, scene.until)
@@ -178,13 +178,15 @@ def _judged_ahead(scene: Scene, ops: Sequence[str]) -> dict[str, dict[OpConfig, 
     def work(item: tuple[str, OpConfig]) -> None:
         op, config = item
         call = scene.options.calls[0]
-        with _examiner(scene, op, call, until) as examiner:
-            gate = examiner.judge(config)
+        subject = scene.site.subject(op, call.dtype, call.size)
+        with scene.crew.lent(subject, _limit(scene, until)) as bench:
+            gate = bench.judge(config, _trials(scene, subject))
             # who had not enough time is no worse than who had none
             if gate.verdict != "timeout" or time.monotonic() < until:
                 gates[op][config] = gate
-            if gate.passed:
-                examiner.times(config, 1)
+            if gate.passed and time.monotonic() < until:
+                bench.timeout_s = _limit(scene, until)
+                bench.times(config, Work(call.heads, call.tokens, seed=scene.options.seed), 1)
 
     scene.log.add("begun", what="verdicts on candidates")
     _, failed = scene.crew.each(turns, work, until)
@@ -237,12 +239,20 @@ def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate], unti
 def _examiner(scene: Scene, op: str, call: Call, until: float) -> Generator[WorkerExaminer]:
     """A worker of the crew that has at most the time until ``until`` for each answer."""
     subject = scene.site.subject(op, call.dtype, call.size)
-    limit_s = min(scene.options.timeout_s, until - time.monotonic())
     work = Work(call.heads, call.tokens, seed=scene.options.seed)
+    with scene.crew.lent(subject, _limit(scene, until)) as bench:
+        yield WorkerExaminer(bench, _trials(scene, subject), work)
+
+
+def _trials(scene: Scene, subject: Subject) -> Trials:
+    """What candidates are judged by: every adversary of the recurrence, and packed sequences."""
     cases = (*applicable(recurrence_in(subject.folder)), "packed")
-    trials = replace(QUICK, cases=cases, seed=scene.options.seed)
-    with scene.crew.lent(subject, limit_s) as bench:
-        yield WorkerExaminer(bench, trials, work)
+    return replace(QUICK, cases=cases, seed=scene.options.seed)
+
+
+def _limit(scene: Scene, until: float) -> float:
+    """Seconds for one answer."""
+    return min(scene.options.timeout_s, max(LEAST_S, until - time.monotonic()))
 
 
 def bench(scene: Scene) -> None:
@@ -252,8 +262,10 @@ def bench(scene: Scene) -> None:
     timed = [(op, call) for op in options.ops for call in options.calls]
     if site.form == "triton":
         _compile(scene, timed, time.monotonic() + _COMPILED * scene.left_s / 2)
-    for op, call in timed:
+    for number, (op, call) in enumerate(timed):
         if time.monotonic() >= half:
+            left = ", ".join(dict.fromkeys(op for op, _ in timed[number:]))
+            scene.log.add("note", text=f"not timed, or not every call, the time was over: {left}")
             break
         _time(scene, op, call)
     if scene.left_s > 1:
@@ -270,8 +282,7 @@ def _compile(scene: Scene, timed: Sequence[tuple[str, Call]], until: float) -> N
     def work(item: tuple[str, Call]) -> None:
         op, call = item
         subject = scene.site.subject(op, call.dtype, call.size)
-        limit_s = min(scene.options.timeout_s, until - time.monotonic())
-        with scene.crew.lent(subject, limit_s) as bench:
+        with scene.crew.lent(subject, _limit(scene, until)) as bench:
             bench.times(None, Work(call.heads, call.tokens, seed=scene.options.seed), 1)
 
     # who fails here fails once more before the clock, where it is noted
@@ -286,7 +297,7 @@ def _time(scene: Scene, op: str, call: Call) -> None:
     scene.log.add("begun", what=f"times of {op}, {bucket}")
     candidates = {"as shipped": None, **_tuned(scene, op, bucket)}
     try:
-        with scene.crew.lent(subject, min(scene.options.timeout_s, scene.left_s)) as bench:
+        with scene.crew.lent(subject, _limit(scene, scene.until)) as bench:
             for (configuration, config), backward in product(candidates.items(), (False, True)):
                 work = Work(call.heads, call.tokens, backward, scene.options.seed)
                 times = times_of(bench.times(config, work, RUNS))

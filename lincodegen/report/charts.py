@@ -10,7 +10,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 760, 260
 LETTER = 7.4
 """Width of a letter of labels, about."""
-ROOM, VALUE = 420, 110
+ROOM = 420
 ROW = 28
 BAR = 16
 
@@ -52,6 +52,7 @@ def svg(words: Words, size: tuple[int, int], body: Sequence[Markup]) -> Markup:
 def bar_chart(words: Words, bars: Sequence[Bar], most: float | None = None) -> Markup:
     """Horizontal bars from zero; ``most``, else the longest, is `ROOM` wide."""
     left = 24 + LETTER * max((len(bar.label) for bar in bars), default=0)
+    right = 16 + LETTER * max((len(bar.shown) for bar in bars), default=0)
     whole = most or max((bar.value for bar in bars), default=0.0) or 1.0
     label = Markup('<text x="{:.1f}" y="{}" class="{}">{}</text>')
     block = Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" class="{}"/>')
@@ -66,7 +67,7 @@ def bar_chart(words: Words, bars: Sequence[Bar], most: float | None = None) -> M
         ]
     axis = Markup('<line x1="{0:.1f}" y1="0" x2="{0:.1f}" y2="{1}" class="axis"/>')
     body.append(axis.format(left, ROW * len(bars)))
-    return svg(words, (round(left + ROOM + VALUE), ROW * max(1, len(bars))), body)
+    return svg(words, (round(left + ROOM + right), ROW * max(1, len(bars))), body)
 
 
 def dot_chart(words: Words, values: Sequence[float], unit: str) -> Markup:

@@ -96,6 +96,14 @@ def _sizes(row: Row) -> str:
     )
 
 
+def _letters(row: Row) -> str:
+    """The sizes in short."""
+    shape = row["shape"]
+    heads = f"{shape['key_heads']}/{shape['heads']}" if shape["key_heads"] else shape["heads"]
+    dims = "".join(f" {name}{size}" for name, size in shape["dims"].items())
+    return f"B{shape['batch']} T{shape['tokens']} H{heads} {shape['size']}{dims}"
+
+
 def _charts(key: str, rows: Sequence[Row]) -> Iterable[tuple[str, Markup]]:
     """Of every mode and timing the longest call that somebody else was timed with, too."""
     groups: dict[str, dict[str, list[Row]]] = {}
@@ -133,7 +141,7 @@ def _call_row(row: Row) -> tuple[str, ...]:
     ratio = MISSING if row["ratio"] is None else f"{row['ratio']:.2f}"
     shares = (row["of_bandwidth"], row["of_matmul"])
     return (
-        f"{_what(row)}, {_sizes(row)}",
+        f"{row['mode'].replace('_', ' + ')}, {row['timing']}, {_letters(row)}",
         row["contestant"],
         _ms(seconds["median"]),
         spread,

@@ -116,6 +116,7 @@ def test_what_the_time_does_not_reach_is_listed(tmp_path):
     assert not data["ok"]
     assert any("not checked" in n and "mamba2 float32 quick" in n for n in data["notes"])
     assert any("not tuned" in n for n in data["notes"])
+    assert any("not timed" in n and "mamba2" in n for n in data["notes"])
 
 
 def test_a_second_run_judges_what_the_first_did_not(tmp_path):
