@@ -29,6 +29,8 @@ QUICK = Trials(lengths=(65,), cases=("typical", "identical keys", "packed"))
 """Two variants of each kernel: compiling takes most of the time."""
 THOROUGH = Trials()
 DEPTHS = {"quick": QUICK, "thorough": THOROUGH}
+FEW_HEADS = ("segment", "split")
+"""Schedules that only sequences longer than those of trials are given by the rule."""
 RUNS = 20
 _AHEAD = 0.7
 """Share of the tuning in which several workers judge and compile; the rest is the clock's."""
@@ -55,14 +57,15 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One op in one dtype before the gate."""
+    """One op in one dtype before the gate, under a schedule, or under that of the rule if ""."""
 
     op: str
     dtype: str
     depth: str
+    schedule: str = ""
 
     def __str__(self) -> str:
-        return f"{self.op} {self.dtype} {self.depth}"
+        return " ".join(filter(None, (self.op, self.dtype, self.depth, self.schedule)))
 
 
 def check(scene: Scene) -> None:
@@ -71,7 +74,7 @@ def check(scene: Scene) -> None:
     What an earlier run judged of the same text on the same device is not judged again.
     """
     known = _judged(scene)
-    items = [item for item in _items(scene.options) if item not in known]
+    items = [item for item in _items(scene) if item not in known]
 
     def work(item: Item) -> None:
         subject = scene.site.subject(item.op, item.dtype, scene.options.size)
@@ -86,10 +89,14 @@ def check(scene: Scene) -> None:
         scene.log.add("note", text=f"not checked, the time was over: {names}")
 
 
-def _items(options: Options) -> Iterator[Item]:
+def _items(scene: Scene) -> Iterator[Item]:
+    options = scene.options
     kernels = [d for d in options.dtypes if d != "float64"]
     for depth in DEPTHS:
         yield from (Item(op, dtype, depth) for dtype in kernels for op in options.ops)
+        if depth == "quick" and scene.site.form == "triton":
+            pairs = product(FEW_HEADS, kernels[:1], options.ops)
+            yield from (Item(op, dtype, depth, schedule) for schedule, dtype, op in pairs)
     # kernels compute in float32: what is float64 takes the PyTorch form
     yield from (
         Item(op, d, "quick") for d in options.dtypes if d == "float64" for op in options.ops
@@ -108,12 +115,12 @@ def _judged(scene: Scene) -> set[Item]:
         elif e["event"] == "checked" and counts and e["verdict"] not in ("timeout", "died"):
             subject = scene.site.subject(e["op"], e["dtype"], scene.options.size)
             if e["code"] == code_digest(subject.folder):
-                found.add(Item(e["op"], e["dtype"], e["depth"]))
+                found.add(Item(e["op"], e["dtype"], e["depth"], e["schedule"]))
     return found
 
 
 def _judge(scene: Scene, bench: Bench, item: Item, subject: Subject) -> None:
-    trials = DEPTHS[item.depth]
+    trials = replace(DEPTHS[item.depth], schedule=item.schedule)
     begun = time.monotonic()
     scene.log.add("begun", what=str(item))
     scene.say(str(item))

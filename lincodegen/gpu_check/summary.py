@@ -7,6 +7,7 @@ from typing import Any
 
 Event = Mapping[str, Any]
 _DEPTHS = ("quick", "thorough")
+_CHECK_HEAD = ("op", "dtype", "depth", "schedule", "verdict", "found")
 
 
 def summary(events: Sequence[Event]) -> dict[str, Any]:
@@ -30,12 +31,12 @@ def summary(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def _checks(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """The verdict on each op and dtype: that of the thorough check where there is one."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """The verdict on each op, dtype and schedule: that of the thorough check if there is one."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for e in events:
         if e["event"] != "checked":
             continue
-        key = e["op"], e["dtype"]
+        key = e["op"], e["dtype"], e["schedule"]
         before = found.get(key)
         # a later run looked at a later text; a quick pass is no answer to a thorough failure
         if (
@@ -93,7 +94,7 @@ def summary_page(data: Mapping[str, Any]) -> str:
         lines += ["", f"Under way at the end: {'; '.join(data['under_way'])}."]
     if data["checks"]:
         lines += ["", f"## Gate: {data['passed']} of {len(data['checks'])} passed", ""]
-        lines += _table(("op", "dtype", "depth", "verdict", "found"), _check_rows(data["checks"]))
+        lines += _table(_CHECK_HEAD, _check_rows(data["checks"]))
     if data["tuned"]:
         lines += ["", "## Tuned", ""]
         lines += _table(("op", "bucket", "us", "tried", "rejected"), _tuned_rows(data["tuned"]))
@@ -120,7 +121,8 @@ def _phase_rows(phases: Mapping[str, Any]) -> Iterator[Sequence[object]]:
 def _check_rows(checks: Sequence[Event]) -> Iterator[Sequence[object]]:
     for c in checks:
         trace = f" ({c['traceback']})" if c.get("traceback") else ""
-        yield c["op"], c["dtype"], c["depth"], c["verdict"], c["detail"] + trace
+        schedule = c["schedule"] or "by the rule"
+        yield c["op"], c["dtype"], c["depth"], schedule, c["verdict"], c["detail"] + trace
 
 
 def _tuned_rows(tuned: Sequence[Event]) -> Iterator[Sequence[object]]:

@@ -62,12 +62,14 @@ class Trials:
             packed sequences.
         repeats: runs that must agree bit for bit.
         seed: of the inputs.
+        schedule: of candidates that name none, "" for that of the rule.
     """
 
     lengths: tuple[int, ...] = (1, 65, 200)
     cases: tuple[str, ...] = ()
     repeats: int = 2
     seed: int = 0
+    schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

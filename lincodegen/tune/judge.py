@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from lincodegen.config import OpConfig
 from lincodegen.loading import load_package
 from lincodegen.runtime.backend import backend
+from lincodegen.runtime.schedules import use_schedule
 from lincodegen.runtime.tuned import use_op_config
 from lincodegen.spec.serialize import from_json
 from lincodegen.spec.step import Recurrence
@@ -35,7 +37,7 @@ class Judge:
     """References of one subject, drawn and computed once, and the verdicts that they give."""
 
     def __init__(self, subject: Subject, trials: Trials) -> None:
-        self._subject, self._repeats = subject, trials.repeats
+        self._subject, self._repeats, self._schedule = subject, trials.repeats, trials.schedule
         self._recurrence = recurrence_in(subject.folder)
         plan = Plan(
             sizes=subject.sizes,
@@ -52,7 +54,7 @@ class Judge:
     def __call__(self, config: OpConfig | None) -> Gate:
         """Right within the tolerances of `lincodegen.verify`, and the same bits every time."""
         op = subject_op(self._subject, config)
-        with surroundings(self._subject, config):
+        with self._surroundings(config):
             verdict = verify_trials(self._recurrence, op, self._trials, self._subject.device)
             if verdict.passed:
                 changed = self._first_change(op)
@@ -68,9 +70,18 @@ class Judge:
     def run(self, config: OpConfig | None) -> None:
         """Runs every case; what one of them raises comes through as it is."""
         op = subject_op(self._subject, config)
-        with surroundings(self._subject, config):
+        with self._surroundings(config):
             for trial in self._trials:
                 self._evaluated(op, trial)
+
+    @contextmanager
+    def _surroundings(self, config: OpConfig | None) -> Generator[None]:
+        with surroundings(self._subject, config) as stack:
+            if self._schedule:
+                # a chunk a segment, so that sequences of few chunks are cut
+                cut = int(self._schedule == "segment")
+                stack.enter_context(use_schedule(self._schedule, cut))
+            yield
 
     def _gate(self, verdict: str, detail: str) -> Gate:
         return Gate(verdict, detail, len(self._trials), self._check)
@@ -108,7 +119,7 @@ def subject_op(subject: Subject, config: OpConfig | None) -> Op:
     return getattr(importlib.import_module(module), name)(op, config)
 
 
-def surroundings(subject: Subject, config: OpConfig | None) -> AbstractContextManager[object]:
+def surroundings(subject: Subject, config: OpConfig | None) -> ExitStack:
     """Around calls of a candidate: its form and its configuration, if it has one."""
     stack = ExitStack()
     stack.enter_context(backend(subject.form))

@@ -121,17 +121,12 @@ class Shortlist:
     def starts(self) -> tuple[Point, ...]:
         """The best ranks of chunks and schedules, then one kernel changed at a time.
 
-        Every schedule with the best chunk; the longest and the shortest scans with the others.
+        The longest and the shortest scans with every chunk, the others with the best one.
         """
         count = len(self.labels)
-        best = next(iter(self.chunks))
-        ends = {0, len(self.schedules) - 1}
-        first = [
-            (size, schedule, *[0] * count)
-            for size in self.chunks
-            for schedule in range(len(self.schedules))
-            if size == best or schedule in ends
-        ]
+        best, last = next(iter(self.chunks)), len(self.schedules) - 1
+        first = [(size, s, *[0] * count) for size in self.chunks for s in dict.fromkeys((0, last))]
+        first += [(best, s, *[0] * count) for s in range(1, last)]
         single = [
             (best, 0, *(1 if i == j else 0 for j in range(count)))
             for i, label in enumerate(self.labels)

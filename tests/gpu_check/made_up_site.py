@@ -45,6 +45,7 @@ class Bench:
     def judge(self, config, trials):
         op, dtype = self.subject.folder.name, self.subject.dtype
         self.site.judged.append((op, dtype, config))
+        self.site.schedules.append(trials.schedule)
         if self.site.hanging == op:
             time.sleep(600)
         if self.site.rejects is not None and config is not None:
@@ -77,7 +78,7 @@ class Site:
     def __init__(self, verdicts=(), hanging="", untimed=(), rejects=None, peers=""):
         self.verdicts, self.hanging, self.untimed = dict(verdicts), hanging, untimed
         self.rejects, self.said = rejects, peers
-        self.judged, self.timed = [], []
+        self.judged, self.schedules, self.timed = [], [], []
         self.opened = self.closed = 0
 
     def header(self):

@@ -33,12 +33,15 @@ def test_everything_is_judged_tuned_and_timed_and_what_is_wrong_is_named(tmp_pat
     found = run(options(tmp_path), site, lambda _: None)
     data, page = said(tmp_path)
     assert data == json.loads(json.dumps(found))
-    verdicts = {(c["op"], c["dtype"]): c["verdict"] for c in data["checks"]}
+    by_rule = [c for c in data["checks"] if not c["schedule"]]
+    verdicts = {(c["op"], c["dtype"]): c["verdict"] for c in by_rule}
     assert verdicts == {(op, d): "passed" for op in OPS for d in ("bfloat16", "float32")} | {
         ("gla", "float32"): "wrong",
         ("mamba2", "bfloat16"): "raised",
     }
-    assert {c["depth"] for c in data["checks"]} == {"thorough"}
+    assert {c["depth"] for c in by_rule} == {"thorough"}
+    named = {(c["op"], c["dtype"], c["schedule"]) for c in data["checks"] if c["schedule"]}
+    assert named == {(op, "bfloat16", s) for op in OPS for s in ("segment", "split")}
     assert not data["ok"]
     assert data["finished"]
     assert [p["state"] for p in data["phases"].values()] == ["done"] * 3
@@ -46,15 +49,17 @@ def test_everything_is_judged_tuned_and_timed_and_what_is_wrong_is_named(tmp_pat
     assert {t["configuration"] for t in data["times"]} == {"as shipped", "tuned"}
     kept = next(c for c in data["checks"] if c["verdict"] == "raised")["traceback"]
     assert (tmp_path / kept).read_text() == "Traceback: as planted"
-    assert "| gla | float32 | thorough | wrong | as planted" in page
-    assert "Gate: 4 of 6 passed" in page
+    assert "| gla | float32 | thorough | by the rule | wrong | as planted" in page
+    assert "Gate: 8 of 12 passed" in page
 
 
 def test_important_ops_come_first_and_all_are_judged_quickly_before_any_thoroughly(tmp_path):
     site = Site()
     run(options(tmp_path, workers=1, phases=("check",)), site, lambda _: None)
     once = [(op, dtype) for dtype in ("bfloat16", "float32") for op in OPS]
-    assert [(op, dtype) for op, dtype, _ in site.judged] == [*once, *once]
+    few = [(op, "bfloat16") for _ in ("segment", "split") for op in OPS]
+    assert [(op, dtype) for op, dtype, _ in site.judged] == [*once, *few, *once]
+    assert site.schedules == [*[""] * 6, *["segment"] * 3, *["split"] * 3, *[""] * 6]
     listed = tuple(important_ops_file().read_text(encoding="utf-8").split())
     assert by_importance(())[: len(listed)] == listed
     assert set(by_importance(())) == set(shipped_names())
@@ -65,7 +70,8 @@ def test_tuning_writes_records_and_a_table_and_never_chooses_what_was_rejected(t
         wrong = any(c.tile_v == 64 for label, c in config.kernels if label == "scan_fwd")
         return Gate("wrong", "as planted", 1, "") if wrong else None
 
-    run(options(tmp_path, phases=("tune",), tuned=1), Site(rejects=rejects), lambda _: None)
+    given = options(tmp_path, phases=("tune",), tuned=1, trials=16)
+    run(given, Site(rejects=rejects), lambda _: None)
     (path,) = (tmp_path / "configs").glob("*.json")
     assert path.name == "device_1.json"
     (row,) = read_table(path).rows
@@ -74,7 +80,7 @@ def test_tuning_writes_records_and_a_table_and_never_chooses_what_was_rejected(t
     records = read_records(tmp_path / "configs" / "records").records
     assert {r.gate.verdict for r in records} == {"passed", "wrong"}
     data, page = said(tmp_path)
-    assert data["tuned"][0]["tried"] == 12
+    assert data["tuned"][0]["tried"] == 16
     assert {r["verdict"] for r in data["tuned"][0]["rejected"]} == {"wrong"}
     assert ": wrong |" in page
 
@@ -203,7 +209,8 @@ def test_kernels_are_rehearsed_in_the_interpreter(tmp_path, monkeypatch):
     given = options(tmp_path, ops=("retention",), phases=("check",), workers=1, size=16)
     run(replace(given, dtypes=("float32",)), Machine("cpu", "triton"), lambda _: None)
     data, _ = said(tmp_path)
-    assert [c["verdict"] for c in data["checks"]] == ["passed"]
+    found = [(c["schedule"], c["verdict"]) for c in data["checks"]]
+    assert found == [("", "passed"), ("segment", "passed"), ("split", "passed")]
     assert data["machine"]["device"] == "interpreter"
 
 
@@ -213,7 +220,7 @@ def test_kernels_are_judged_tuned_and_timed_on_a_device(tmp_path):
     given = options(tmp_path, ops=("retention",), budget_s=240.0, calls=call, tuned=1, trials=3)
     run(replace(given, dtypes=("bfloat16",)), Machine(), lambda _: None)
     data, _ = said(tmp_path)
-    assert [c["verdict"] for c in data["checks"]] == ["passed"]
+    assert {c["verdict"] for c in data["checks"]} == {"passed"}
     assert data["tuned"][0]["best"] is not None
     assert {t["configuration"] for t in data["times"]} == {"as shipped", "tuned"}
 
