@@ -6,7 +6,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
-from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.decode import Decoder
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
@@ -196,5 +195,5 @@ def gated_delta_product(
     """
     call = _SIGNATURE.call((q, k, v, g, beta), initial_state, cu_seqlens, cu_seqlens_cpu)
     if check_inputs:
-        check_values(call, scale=scale)
+        _SIGNATURE.check(call, scale=scale)
     return run(call, _BODY, _fill(call, scale), output_final_state)

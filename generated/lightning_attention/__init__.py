@@ -6,7 +6,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
-from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.decode import Decoder
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced
@@ -216,5 +215,5 @@ def lightning_attention(
     """
     call = _SIGNATURE.call((q, k, v, g), initial_state, cu_seqlens, cu_seqlens_cpu)
     if check_inputs:
-        check_values(call, layer_idx=layer_idx, num_layers=num_layers, scale=scale)
+        _SIGNATURE.check(call, layer_idx=layer_idx, num_layers=num_layers, scale=scale)
     return run(call, _BODY, _fill(call, layer_idx, num_layers, scale), output_final_state)

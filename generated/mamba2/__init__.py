@@ -6,7 +6,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincodegen.runtime.call import Call
-from lincodegen.runtime.checks import check_values
 from lincodegen.runtime.decode import Decoder
 from lincodegen.runtime.function import Body, Gradients, Kept, Results, run
 from lincodegen.runtime.heads import reduced, sum_heads
@@ -214,5 +213,5 @@ def mamba2(
     """
     call = _SIGNATURE.call((x, dt, B, C, A, D), initial_state, cu_seqlens, cu_seqlens_cpu)
     if check_inputs:
-        check_values(call)
+        _SIGNATURE.check(call)
     return run(call, _BODY, _fill(call), output_final_state)

@@ -19,13 +19,12 @@ from lincodegen.spec.step import REALS, Recurrence, Shape, Tensor
 _IMPORTED = (
     *("Argument", "Body", "Call", "Decoder", "Gradients", "Kept", "Output", "Results"),
     *("Signature", "State", "Tensor", "lazy", "op", "reduced", "run", "sum_heads", "torch"),
-    *("SegmentMap", "Segments", "check_values"),
+    *("SegmentMap", "Segments"),
     *("call", "token", "math"),
     *("chunk", "kernels", "recurrent", "recurrent_kernels", "step_kernels", "tokens"),
 )
 _FROM = {
     "Call": "lincodegen.runtime.call",
-    "check_values": "lincodegen.runtime.checks",
     "Body": "lincodegen.runtime.function",
     "Gradients": "lincodegen.runtime.function",
     "Kept": "lincodegen.runtime.function",
@@ -237,7 +236,7 @@ class OpPrinter:
 
     def _check(self) -> str:
         given = [self.alias["call"], *(f"{name}={name}" for name in self.constants)]
-        return f"{self.alias['check_values']}({', '.join(given)})"
+        return f"_SIGNATURE.check({', '.join(given)})"
 
     # -- the public function ---------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 
@@ -19,14 +19,10 @@ from lincodegen.runtime.tuned import running_choice
 config, targets = Lazy("lincodegen.config"), Lazy("lincodegen.targets")
 
 
-class _Named(NamedTuple):
-    """A schedule that was asked for; ``segment_chunks`` is 0 where a rule decides."""
+Named: TypeAlias = tuple[str, int]
+"""A schedule that was asked for, and the chunks of its segments; 0 where a rule decides."""
 
-    schedule: str
-    segment_chunks: int
-
-
-_pinned: ContextVar[_Named | None] = ContextVar("lincodegen_schedule", default=None)
+_pinned: ContextVar[Named | None] = ContextVar("lincodegen_schedule", default=None)
 
 
 @contextmanager
@@ -50,7 +46,7 @@ def use_schedule(name: str, segment_chunks: int = 0) -> Generator[None]:
             f"segment_chunks = {segment_chunks} with schedule {name!r}; expected: the chunks of a "
             "segment, under 'segment' alone"
         )
-    token = _pinned.set(_Named(name, segment_chunks))
+    token = _pinned.set((name, segment_chunks))
     try:
         yield
     finally:
@@ -60,14 +56,14 @@ def use_schedule(name: str, segment_chunks: int = 0) -> Generator[None]:
 def pinned_schedule() -> str | None:
     """The schedule that ``use_schedule`` named, if any."""
     pinned = _pinned.get()
-    return None if pinned is None else pinned.schedule
+    return None if pinned is None else pinned[0]
 
 
 def splits(programs: int, chunks: int, device: torch.device) -> bool:
     """Whether reads go to a chunk-parallel kernel of their own: pinned, tuned, or by the rule."""
     named = _named()
     if named is not None:
-        return named.schedule == "split"
+        return named[0] == "split"
     if device.type != "cuda":
         return False
     return bool(targets.splits_reads(programs, chunks, _multiprocessors(device)))
@@ -76,10 +72,11 @@ def splits(programs: int, chunks: int, device: torch.device) -> bool:
 def segment_chunks(programs: int, chunks: int, device: torch.device) -> int | None:
     """Chunks of a segment where sequences are cut into them: pinned, tuned, or by the rule."""
     named = _named()
-    if named is not None and named.schedule != "segment":
+    schedule, chosen = named or ("", 0)
+    if named is not None and schedule != "segment":
         return None
-    if named is not None and named.segment_chunks:
-        return named.segment_chunks
+    if chosen:
+        return chosen
     if device.type == "cuda":
         found: int | None = targets.segment_chunks(programs, chunks, _multiprocessors(device))
         if found is not None:
@@ -88,12 +85,12 @@ def segment_chunks(programs: int, chunks: int, device: torch.device) -> int | No
     return None if named is None else least
 
 
-def _named() -> _Named | None:
+def _named() -> Named | None:
     """What is pinned, else what a table has for the call."""
     tuned = running_choice()
     if tuned is None or tuned.config.schedule is None:
         return _pinned.get()
-    return _pinned.get() or _Named(tuned.config.schedule, tuned.config.segment_chunks)
+    return _pinned.get() or (tuned.config.schedule, tuned.config.segment_chunks)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -16,7 +15,8 @@ from lincodegen.runtime.pins import any_pinned, pinned
 from lincodegen.runtime.sizes import Size, dimension, evaluate, shown
 from lincodegen.runtime.tuned import Chosen, any_named, tables_epoch, tuned_for
 
-launch, packed = Lazy("lincodegen.runtime.launch"), Lazy("lincodegen.runtime.packing")
+checks, launch = Lazy("lincodegen.runtime.checks"), Lazy("lincodegen.runtime.launch")
+packed = Lazy("lincodegen.runtime.packing")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TOKEN_AXES = "B T H"
@@ -58,23 +58,40 @@ class Output(NamedTuple):
     sources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Signature:
-    """The tensors, states and outputs of an op, in the order of its recurrence."""
+    """The tensors, states and outputs of an op, in the order of its recurrence.
 
-    name: str
-    inputs: tuple[Argument, ...]
-    parameters: tuple[Argument, ...]
-    states: tuple[State, ...]
-    outputs: tuple[Output, ...]
-    chunk_size: int
-    has_kernels: bool = False
-    layouts: dict[object, Layout] = field(default_factory=dict, compare=False, repr=False)
-    """By what ``_look`` sees: reading arguments one by one costs more than a small kernel."""
-    _names: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    Attributes:
+        layouts: by what ``_look`` sees: reading arguments one by one costs more than a small
+            kernel.
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", tuple(x.name for x in self._arguments))
+    # a dataclass would take longer to make than the rest of the module
+    def __init__(
+        self,
+        name: str,
+        *,
+        inputs: tuple[Argument, ...],
+        parameters: tuple[Argument, ...],
+        states: tuple[State, ...],
+        outputs: tuple[Output, ...],
+        chunk_size: int,
+        has_kernels: bool = False,
+    ) -> None:
+        self.name = name
+        self.inputs, self.parameters = inputs, parameters
+        self.states, self.outputs = states, outputs
+        self.chunk_size, self.has_kernels = chunk_size, has_kernels
+        self.layouts: dict[object, Layout] = {}
+        self._names = tuple(x.name for x in self._arguments)
+
+    def check(self, call: Call, /, **constants: float | None) -> None:
+        """Compares every value of a call with its domain; waits for the device.
+
+        Raises:
+            ValueError: a value is not what the argument promises.
+        """
+        checks.check_values(call, **constants)
 
     def call(
         self,

@@ -242,7 +242,7 @@ def bare(code, *arguments, absent):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
 
@@ -259,7 +259,7 @@ from lincodegen.gpu_check.run import run
 from lincodegen.gpu_check.site import Machine
 phases.DEPTHS = {"quick": replace(phases.QUICK, lengths=(1, 5), cases=("typical",))}
 phases.RUNS = 2
-given = Options(Path(sys.argv[1]), 30.0, ("retention",), workers=1, size=8, tuned=1, trials=1,
+given = Options(Path(sys.argv[1]), 60.0, ("retention",), workers=1, size=8, tuned=1, trials=1,
     dtypes=("float32", "bfloat16"), calls=(Call(1, 32, 8, "float32"),))
 run(given, Machine("cpu", "torch"), print)
 """
