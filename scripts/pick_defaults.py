@@ -2,6 +2,7 @@
 
 python scripts/pick_defaults.py --target sm_90 specs/retention.yaml
 python scripts/pick_defaults.py --refresh        the chosen tiles as they are, their resources anew
+python scripts/pick_defaults.py --kernel scan_fwd specs/kda.yaml      these anew, the others kept
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lincodegen.errors import LincodegenError
@@ -16,7 +18,7 @@ from lincodegen.pipeline import compile_spec
 from lincodegen.targets import load_target
 from lincodegen.tune.compiled import DTYPE, compile_defaults, config_of
 from lincodegen.tune.compiled import SIZE as COMPILED_SIZE
-from lincodegen.tune.defaults import Case, Effort, OpDefaults, choose_defaults
+from lincodegen.tune.defaults import Case, Effort, OpDefaults, choose_defaults, choose_kernels
 from lincodegen.tune.kernels import OpKernels, op_kernels
 from lincodegen.tune.preference import Candidate
 from lincodegen.tune.table import kernel_entry, op_entry, read_table, write_table
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIZE, help="K and V")
     parser.add_argument("--candidates", type=int, default=12, help="most a kernel")
     parser.add_argument("--refresh", action="store_true", help="compile what was chosen again")
+    parser.add_argument("--kernel", default="", help="only kernels whose name ends so")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".defaults", help="modules")
     options = parser.parse_args()
@@ -49,7 +52,11 @@ def main() -> None:
         effort = Effort(most, options.workers)
         case = Case(load_target(name), {"k": options.size, "v": options.size}, options.dtype)
         if options.refresh:
-            _refresh(ops, name)
+            _refresh(ops, name, options.kernel)
+            continue
+        if options.kernel:
+            for op in ops:
+                _choose_kernel(_only(op, options.kernel), options.scratch, case, effort)
             continue
         for op in ops:
             found = _choose(op, options.scratch, case, effort, seeds.get(op.op))
@@ -57,22 +64,44 @@ def main() -> None:
                 seeds[op.op] = found
 
 
-def _refresh(ops: list[OpKernels], target: str) -> None:
+def _refresh(ops: list[OpKernels], target: str, end: str) -> None:
     """Writes the resources that today's kernels take with the tiles of a target's table."""
     path = TABLES / f"{target}.json"
     _, classes = read_table(path)
     entries = classes.get(f"{DTYPE} {COMPILED_SIZE}", {})
     for op in ops:
         if op.op in entries:
-            report = compile_defaults(op, [target], lambda _: None)
-            kernels = entries[op.op]["kernels"]
+            report = compile_defaults(_only(op, end), [target], lambda _: None)
+            labels = {k.launch.label for k in op.kernels}
+            kernels = {n: e for n, e in entries[op.op]["kernels"].items() if n in labels}
             known = {k.label: k for k in report.kernels if k.label in kernels}
-            entries[op.op]["kernels"] = {
+            entries[op.op]["kernels"] = kernels | {
                 label: kernel_entry(Candidate(config_of(entries[op.op], label), k.resources))
                 for label, k in known.items()
             }
             write_table(path, importlib.metadata.version("triton"), classes)
             print(f"{target} {op.op}: {'fits' if report.ok else report}", flush=True)
+
+
+def _only(op: OpKernels, end: str) -> OpKernels:
+    """The op with the kernels alone whose name ends so."""
+    return replace(op, kernels=tuple(k for k in op.kernels if k.launch.label.endswith(end)))
+
+
+def _choose_kernel(op: OpKernels, scratch: Path, case: Case, effort: Effort) -> None:
+    """Chooses anew for the kernels, at the chunk that the target's table has for their op."""
+    start = time.perf_counter()
+    path = TABLES / f"{case.target.name}.json"
+    _, classes = read_table(path)
+    entry = classes[f"{case.dtype} {case.sizes['k']}"][op.op]
+    begin = entry["chunk_size"], None
+    found = choose_kernels(op, scratch / f"{op.op}.py", case, effort, begin)
+    if found is None:
+        raise LincodegenError(f"{case.target.name} {op.op}: nothing fits at chunk {begin[0]}")
+    entry["kernels"] |= {label: kernel_entry(c) for label, c in found.items()}
+    write_table(path, importlib.metadata.version("triton"), classes)
+    chosen = {n: (c.config.tile_v, c.config.num_warps, c.exceeds) for n, c in found.items()}
+    print(f"{case.target.name} {op.op}: {chosen}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def _op(path: Path) -> OpKernels | None:

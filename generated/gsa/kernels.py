@@ -1099,6 +1099,114 @@ def gsa_Sv_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
+def gsa_Sv_scan_fwd_kernel(
+    q,
+    Pt0w,
+    v,
+    s,
+    g,
+    o,
+    h0,
+    ht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_q: tl.constexpr,
+    H_s: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over the chunks and writes what is read of it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = q.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        m_next = (o_i < BT - 1) & (o_t + 1 < T)
+        b_g = (
+            tl.load(
+                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_Ek = tl.exp2(tl.sum(b_g, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # q * E(t0.read, start): [BT, BK]
+        b_product_t0k = b_q.to(tl.float32) * b_Ek_start
+        # q * E(t0.read, start) S_0: [BT, BV]
+        b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # P_t0w v: [BT, BV]
+        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
+        # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
+        b_o = b_P_v + b_dot_t0v
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_Ek[:, None] * b_h
+        b_g_next = (
+            tl.load(
+                g + (row_g + H_g)[:, None] * K + o_k[None, :],
+                mask=m_next[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_g_next = tl.where(b_g_next < -256.0, -256.0, b_g_next)
+        b_Ek_end = tl.exp2(tl.cumsum(b_g_next, 0, reverse=True))
+        b_s = tl.load(
+            s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # s * E(end, w.write) v: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_s.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
+        )
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            b_o.to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
 def gsa_Sv_decay_fwd_kernel(
     q,
     s,
@@ -1166,85 +1274,6 @@ def gsa_Sv_decay_fwd_kernel(
         s_end + row[:, None] * K + o_k[None, :],
         (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def gsa_Sv_scan_fwd_kernel(
-    Pt0w,
-    v,
-    q_start,
-    decay,
-    s_end,
-    o,
-    h0,
-    ht,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the state over the chunks and writes what is read of it."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = Pt0w.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    b_h = tl.load(
-        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        row = (i_0 + o_t) * H + i_h
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_q_start = tl.load(
-            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_s_end = tl.load(
-            s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # P_t0w v: [BT, BV]
-        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
-        # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
-        b_o = b_P_v + b_dot_t0v
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # s * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            b_o.to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_h = b_product_kv + b_dot_kv
-    tl.store(
-        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_h,
-        mask=m_k[:, None] & m_v[None, :],
     )
 
 
@@ -1756,32 +1785,32 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
-        q,
-        s,
-        g,
-        q_start,
-        decay,
-        s_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_q=q.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
     if scans.segmented:
+        config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
+            q,
+            s,
+            g,
+            q_start,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         W = V + 1
         entered = scans.opened(h0, W)
         passed = torch.empty_like(entered)
@@ -1810,6 +1839,31 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
     if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
+        config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
+            q,
+            s,
+            g,
+            q_start,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
@@ -1859,11 +1913,11 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         config = tiles("gsa", "Sv_scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         gsa_Sv_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            q,
             Pt0w,
             v,
-            q_start,
-            decay,
-            s_end,
+            s,
+            g,
             o,
             h0,
             ht,
@@ -1872,6 +1926,9 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             T,
             H=H,
             H_v=v.shape[2],
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,

@@ -86,6 +86,133 @@ def kda_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
+def kda_scan_fwd_kernel(
+    k,
+    q,
+    A,
+    beta,
+    v,
+    Pt0m,
+    g,
+    o,
+    h0,
+    ht,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_k: tl.constexpr,
+    H_v: tl.constexpr,
+    H_beta: tl.constexpr,
+    H_q: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over the chunks and writes what is read of it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        m_next = (o_i < BT - 1) & (o_t + 1 < T)
+        b_g = (
+            tl.load(
+                g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_Ek = tl.exp2(tl.sum(b_g, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # k * E(m.read, start): [BT, BK]
+        b_product_mk = b_k.to(tl.float32) * b_Ek_start
+        # k * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # q * E(t0.read, start): [BT, BK]
+        b_product_t0k = b_q.to(tl.float32) * b_Ek_start
+        # q * E(t0.read, start) S_0: [BT, BV]
+        b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv).to(dtype),
+            input_precision=PRECISION,
+        )
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # P_t0m Z_m: [BT, BV]
+        b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
+        # O_t0 = P_t0m Z_m + ein_t0 S_0: [BT, BV]
+        b_O = b_P_Z + b_dot_t0v
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_Ek[:, None] * b_h
+        b_g_next = (
+            tl.load(
+                g + (row_g + H_g)[:, None] * K + o_k[None, :],
+                mask=m_next[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_g_next = tl.where(b_g_next < -256.0, -256.0, b_g_next)
+        b_Ek_end = tl.exp2(tl.cumsum(b_g_next, 0, reverse=True))
+        # k * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)),
+            b_Z.to(dtype),
+            input_precision=PRECISION,
+        )
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            (scale * b_O).to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
 def kda_decay_fwd_kernel(
     k,
     q,
@@ -161,104 +288,6 @@ def kda_decay_fwd_kernel(
         k_end + row[:, None] * K + o_k[None, :],
         (b_k.to(tl.float32) * b_decay_mk_2).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def kda_scan_fwd_kernel(
-    k_start,
-    A,
-    beta,
-    v,
-    Pt0m,
-    q_start,
-    decay,
-    k_end,
-    o,
-    h0,
-    ht,
-    scale,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    H_beta: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the state over the chunks and writes what is read of it."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = k_start.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    b_h = tl.load(
-        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
-        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        row = (i_0 + o_t) * H + i_h
-        b_k_start = tl.load(
-            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q_start = tl.load(
-            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # k * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
-        # Z_m = A (ein_m + ein_m): [BT, BV]
-        b_Z = tl.dot(
-            b_A,
-            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv).to(dtype),
-            input_precision=PRECISION,
-        )
-        # P_t0m Z_m: [BT, BV]
-        b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
-        # q * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(b_q_start, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = P_t0m Z_m + ein_t0 S_0: [BT, BV]
-        b_O = b_P_Z + b_dot_t0v
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # k * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k_end), b_Z.to(dtype), input_precision=PRECISION)
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            (scale * b_O).to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_h = b_product_kv + b_dot_kv
-    tl.store(
-        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_h,
-        mask=m_k[:, None] & m_v[None, :],
     )
 
 
@@ -939,34 +968,34 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("kda", "decay_fwd", "k", k, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_decay_fwd_kernel[(NK * NC * H,)](
-        k,
-        q,
-        g,
-        k_start,
-        q_start,
-        decay,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_q=q.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
     if scans.segmented:
+        config = tiles("kda", "decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        kda_decay_fwd_kernel[(NK * NC * H,)](
+            k,
+            q,
+            g,
+            k_start,
+            q_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         W = V + K
         entered = scans.opened(h0, W)
         passed = torch.empty_like(entered)
@@ -999,6 +1028,33 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
     if not scans.segmented and splits(N * H, NC // max(N, 1), k.device):
+        config = tiles("kda", "decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        kda_decay_fwd_kernel[(NK * NC * H,)](
+            k,
+            q,
+            g,
+            k_start,
+            q_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         config = tiles("kda", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
@@ -1054,14 +1110,13 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         config = tiles("kda", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         kda_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            k_start,
+            k,
+            q,
             A,
             beta,
             v,
             Pt0m,
-            q_start,
-            decay,
-            k_end,
+            g,
             o,
             h0,
             ht,
@@ -1070,8 +1125,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             scans.first_chunks,
             T,
             H=H,
+            H_k=k.shape[2],
             H_v=v.shape[2],
             H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
             K=K,
             V=V,
             BT=chunk_size,

@@ -76,6 +76,124 @@ def rwkv6_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
+def rwkv6_scan_fwd_kernel(
+    r,
+    Pt0w,
+    v,
+    k,
+    w,
+    o,
+    h0,
+    ht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_r: tl.constexpr,
+    H_k: tl.constexpr,
+    H_w: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over the chunks and writes what is read of it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = r.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
+        m_last = (o_i > 0) & m_t
+        m_next = (o_i < BT - 1) & (o_t + 1 < T)
+        b_w = (
+            tl.load(
+                w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w = tl.where(b_w < -256.0, -256.0, b_w)
+        b_Ek = tl.exp2(tl.sum(b_w, 0))
+        b_w_last = (
+            tl.load(
+                w + (row_w - H_w)[:, None] * K + o_k[None, :],
+                mask=m_last[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w_last = tl.where(b_w_last < -256.0, -256.0, b_w_last)
+        b_Ek_start_at0 = tl.exp2(tl.cumsum(b_w_last, 0))
+        b_r = tl.load(
+            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # r * E(t0.read, start): [BT, BK]
+        b_product_t0k = b_r.to(tl.float32) * b_Ek_start_at0
+        # r * E(t0.read, start) S_0: [BT, BV]
+        b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # P_t0w v: [BT, BV]
+        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
+        # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
+        b_o = b_P_v + b_dot_t0v
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_Ek[:, None] * b_h
+        b_w_next = (
+            tl.load(
+                w + (row_w + H_w)[:, None] * K + o_k[None, :],
+                mask=m_next[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w_next = tl.where(b_w_next < -256.0, -256.0, b_w_next)
+        b_Ek_end = tl.exp2(tl.cumsum(b_w_next, 0, reverse=True))
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # k * E(end, w.write) v: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
+        )
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            b_o.to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_h = b_product_kv + b_dot_kv
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
 def rwkv6_decay_fwd_kernel(
     r,
     k,
@@ -145,85 +263,6 @@ def rwkv6_decay_fwd_kernel(
         k_end + row[:, None] * K + o_k[None, :],
         (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def rwkv6_scan_fwd_kernel(
-    Pt0w,
-    v,
-    r_start,
-    decay,
-    k_end,
-    o,
-    h0,
-    ht,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the state over the chunks and writes what is read of it."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = Pt0w.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    b_h = tl.load(
-        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        row = (i_0 + o_t) * H + i_h
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_r_start = tl.load(
-            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # P_t0w v: [BT, BV]
-        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
-        # r * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(b_r_start, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
-        b_o = b_P_v + b_dot_t0v
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            b_o.to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_h = b_product_kv + b_dot_kv
-    tl.store(
-        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_h,
-        mask=m_k[:, None] & m_v[None, :],
     )
 
 
@@ -745,32 +784,32 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv6_decay_fwd_kernel[(NK * NC * H,)](
-        r,
-        k,
-        w,
-        r_start,
-        decay,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_r=r.shape[2],
-        H_k=k.shape[2],
-        H_w=w.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
     if scans.segmented:
+        config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        rwkv6_decay_fwd_kernel[(NK * NC * H,)](
+            r,
+            k,
+            w,
+            r_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_r=r.shape[2],
+            H_k=k.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         W = V + 1
         entered = scans.opened(h0, W)
         passed = torch.empty_like(entered)
@@ -799,6 +838,31 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
     if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
+        config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        rwkv6_decay_fwd_kernel[(NK * NC * H,)](
+            r,
+            k,
+            w,
+            r_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_r=r.shape[2],
+            H_k=k.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         config = tiles("rwkv6", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
@@ -848,11 +912,11 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         config = tiles("rwkv6", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            r,
             Pt0w,
             v,
-            r_start,
-            decay,
-            k_end,
+            k,
+            w,
             o,
             h0,
             ht,
@@ -861,6 +925,9 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
             T,
             H=H,
             H_v=v.shape[2],
+            H_r=r.shape[2],
+            H_k=k.shape[2],
+            H_w=w.shape[2],
             K=K,
             V=V,
             BT=chunk_size,

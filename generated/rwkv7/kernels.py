@@ -113,6 +113,160 @@ def rwkv7_prep_fwd_kernel(
 
 
 @triton.jit(do_not_specialize=["T"])
+def rwkv7_scan_fwd_kernel(
+    a,
+    r,
+    Nmw,
+    v,
+    A,
+    Pt0m,
+    Pt0w,
+    b,
+    k,
+    w,
+    o,
+    h0,
+    ht,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_a: tl.constexpr,
+    H_b: tl.constexpr,
+    H_k: tl.constexpr,
+    H_r: tl.constexpr,
+    H_w: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries the state over the chunks and writes what is read of it."""
+    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
+    i_h = i_bh % H
+    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = a.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
+        row_r = (i_0 + o_t) * H_r + i_h // (H // H_r)
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        i_n = (i_c + i_t).to(tl.int64) * H + i_h
+        row = (i_0 + o_t) * H + i_h
+        row_w = (i_0 + o_t) * H_w + i_h // (H // H_w)
+        m_last = (o_i > 0) & m_t
+        m_next = (o_i < BT - 1) & (o_t + 1 < T)
+        b_w = (
+            tl.load(
+                w + row_w[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w = tl.where(b_w < -256.0, -256.0, b_w)
+        b_Ek = tl.exp2(tl.sum(b_w, 0))
+        b_w_last = (
+            tl.load(
+                w + (row_w - H_w)[:, None] * K + o_k[None, :],
+                mask=m_last[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w_last = tl.where(b_w_last < -256.0, -256.0, b_w_last)
+        b_Ek_start_at0 = tl.exp2(tl.cumsum(b_w_last, 0))
+        b_a = tl.load(
+            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # a * E(m.read, start): [BT, BK]
+        b_product_mk = b_a.to(tl.float32) * b_Ek_start_at0
+        # a * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_Ek_start = tl.exp2(tl.cumsum(b_w, 0))
+        b_r = tl.load(
+            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # r * E(t0.read, start): [BT, BK]
+        b_product_t0k = b_r.to(tl.float32) * b_Ek_start
+        # r * E(t0.read, start) S_0: [BT, BV]
+        b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # N_mw v: [BT, BV]
+        b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # P_t0m Z_m: [BT, BV]
+        b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # P_t0w v: [BT, BV]
+        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
+        # O_t0 = (ein_t0 + ein_t0) + ein_t0 S_0: [BT, BV]
+        b_O = b_P_Z + b_P_v + b_dot_t0v
+        b_w_next = (
+            tl.load(
+                w + (row_w + H_w)[:, None] * K + o_k[None, :],
+                mask=m_next[:, None] & m_k[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            * LOG2_E
+        )
+        b_w_next = tl.where(b_w_next < -256.0, -256.0, b_w_next)
+        b_Ek_end = tl.exp2(tl.cumsum(b_w_next, 0, reverse=True))
+        b_b = tl.load(
+            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # b * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_b.to(tl.float32) * b_Ek_end).to(dtype)),
+            b_Z.to(dtype),
+            input_precision=PRECISION,
+        )
+        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
+        b_sum_kv = b_Ek[:, None] * b_h + b_dot_kv
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # k * E(end, w.write) v: [BK, BV]
+        b_dot_kv_2 = tl.dot(
+            tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
+        )
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            (scale * b_O).to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_h = b_sum_kv + b_dot_kv_2
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        b_h,
+        mask=m_k[:, None] & m_v[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["T"])
 def rwkv7_decay_fwd_kernel(
     a,
     r,
@@ -210,110 +364,6 @@ def rwkv7_decay_fwd_kernel(
         k_end + row[:, None] * K + o_k[None, :],
         (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def rwkv7_scan_fwd_kernel(
-    Nmw,
-    v,
-    a_start,
-    A,
-    Pt0m,
-    Pt0w,
-    r_start,
-    b_end,
-    decay,
-    k_end,
-    o,
-    h0,
-    ht,
-    scale,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the state over the chunks and writes what is read of it."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = Nmw.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    b_h = tl.load(
-        h0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        row = (i_0 + o_t) * H + i_h
-        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_r_start = tl.load(
-            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_b_end = tl.load(
-            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # N_mw v: [BT, BV]
-        b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
-        # a * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
-        # Z_m = A (ein_m + ein_m): [BT, BV]
-        b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
-        # P_t0m Z_m: [BT, BV]
-        b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
-        # P_t0w v: [BT, BV]
-        b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
-        # r * E(t0.read, start) S_0: [BT, BV]
-        b_dot_t0v = tl.dot(b_r_start, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = (ein_t0 + ein_t0) + ein_t0 S_0: [BT, BV]
-        b_O = b_P_Z + b_P_v + b_dot_t0v
-        # b * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_b_end), b_Z.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
-        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
-        # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            (scale * b_O).to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_h = b_sum_kv + b_dot_kv_2
-    tl.store(
-        ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_h,
-        mask=m_k[:, None] & m_v[None, :],
     )
 
 
@@ -1083,40 +1133,40 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv7_decay_fwd_kernel[(NK * NC * H,)](
-        a,
-        r,
-        b,
-        k,
-        w,
-        a_start,
-        r_start,
-        decay,
-        b_end,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_a=a.shape[2],
-        H_b=b.shape[2],
-        H_k=k.shape[2],
-        H_r=r.shape[2],
-        H_w=w.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
     if scans.segmented:
+        config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        rwkv7_decay_fwd_kernel[(NK * NC * H,)](
+            a,
+            r,
+            b,
+            k,
+            w,
+            a_start,
+            r_start,
+            decay,
+            b_end,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         W = V + K
         entered = scans.opened(h0, W)
         passed = torch.empty_like(entered)
@@ -1149,6 +1199,39 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         scans, h0 = scans.forward(h0, passed)
     ht = torch.empty_like(h0)
     if not scans.segmented and splits(N * H, NC // max(N, 1), v.device):
+        config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        rwkv7_decay_fwd_kernel[(NK * NC * H,)](
+            a,
+            r,
+            b,
+            k,
+            w,
+            a_start,
+            r_start,
+            decay,
+            b_end,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
         config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
@@ -1207,16 +1290,16 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         config = tiles("rwkv7", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            a,
+            r,
             Nmw,
             v,
-            a_start,
             A,
             Pt0m,
             Pt0w,
-            r_start,
-            b_end,
-            decay,
-            k_end,
+            b,
+            k,
+            w,
             o,
             h0,
             ht,
@@ -1226,6 +1309,11 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             T,
             H=H,
             H_v=v.shape[2],
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
             K=K,
             V=V,
             BT=chunk_size,

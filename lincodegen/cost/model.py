@@ -240,11 +240,11 @@ class _Model:
         heads, chunks = self._scanned(group, plan)
         segments = self._segments(group, plan)
         if segments > 1:
-            return (*plan.forward[:-1], plan.summaries[0], plan.forward[-1]), segments
+            early = (*plan.forward[:-1], *plan.decaying, plan.summaries[0])
+            return (*early, plan.forward[-1]), segments
         if not splits_reads(heads, chunks, self.target.multiprocessors):
             return plan.forward, 1
-        states = next(k for k in plan.backward if k.role == "states")
-        return (*plan.forward[:-1], states, plan.split), 1
+        return (*plan.forward[:-1], *plan.instead), 1
 
     def _backward_kernels(
         self, group: GroupPlan, program: Program

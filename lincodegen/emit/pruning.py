@@ -10,6 +10,19 @@ def identifiers(text: str) -> set[str]:
     return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*\b(?!\s*=[^=])", text))
 
 
+def at_first_use(lines: list[str], later: list[str]) -> list[str]:
+    """``later`` with each assignment of ``lines`` just before what needs it first.
+
+    Sums over all rows come before anything else: their operands then need not live on.
+    """
+    placed = [*(x for x in lines if "tl.sum(" in x), *later]
+    for line in reversed([x for x in lines if "tl.sum(" not in x]):
+        name = line.split(" = ")[0]
+        at = (i for i, x in enumerate(placed) if name in identifiers(x.split("\n")[-1]))
+        placed.insert(next(at), line)
+    return placed
+
+
 def pruned(lines: list[str], used: list[str]) -> list[str]:
     """The assignments among ``lines`` whose names later lines or ``used`` need."""
     words = identifiers("\n".join(used))

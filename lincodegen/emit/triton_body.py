@@ -286,17 +286,16 @@ class Body:
         turned = pair and tile.axes[0] != to.axis
         if not tile.args:
             return f"tl.where({self._mask(to, origin, turned)}, 1.0, 0.0)"
+        if channel and self.kernel.first:
+            return self.clocks.from_border(to, origin)
         end = self.clocks.at(to, bool(channel))
         if origin.axis == "start":
             return f"tl.exp2({end[0]} + {end[1]})"
         start = self.clocks.at(origin, bool(channel))
         if not pair:
             index = "[None, :]" if channel else ""
-            return (
-                "tl.exp2("
-                + " + ".join(f"({a}{index} - {b})" for a, b in zip(end, start, strict=True))
-                + ")"
-            )
+            gaps = (f"({a}{index} - {b})" for a, b in zip(end, start, strict=True))
+            return f"tl.exp2({' + '.join(gaps)})"
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
         return f"tl.where({self._mask(to, origin, turned)}, tl.exp2({gap}), 0.0)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from lincodegen.emit.pruning import identifiers, pruned
+from lincodegen.emit.pruning import at_first_use, identifiers, pruned
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_docs import KERNEL_DOCS
@@ -126,6 +126,11 @@ class _Printer:
         index, lines, _, _ = self._heading()
         used = [*after, *_STATE_WORDS, *(["dtype"] if carry.kept else [])]
         lines = pruned(lines, used)
+        if self.body.clocks.from_borders:
+            # a decayed operand is made just before its product: few of them live at a time
+            after = at_first_use([x for x in lines if x.startswith("b_")], after)
+            lines = [x for x in lines if not x.startswith("b_")]
+            used = [*used, *after]
         index = pruned(index, [*lines, *used])
         parameters = self._parameters("\n".join([*index, *lines, *used]))
         return render(

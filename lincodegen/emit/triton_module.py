@@ -38,8 +38,9 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     kernels = tuple({k.name: k for k in (*forward, *backward, split)}.values())
     launch = _Launch(schedule, op, suffix, summaries)
     texts = [k.text for k in (*kernels, *summaries)]
+    printed = {k.kernel.name: k for k in kernels}
     texts += [
-        launch.forward(forward, [next(k for k in backward if k.kernel.role == "states"), split]),
+        launch.forward(forward, [printed[k.name] for k in schedule.instead]),
         launch.backward(backward),
     ]
     scans = frozenset(("cut", "restored") if summaries else ("whole",))
@@ -65,7 +66,7 @@ class _Launch:
         self.slots = max(self.rows.slots(axis) for axis, _ in self.program.form.axes)
 
     def forward(self, kernels: list[KernelText], split: list[KernelText]) -> str:
-        """The text of ``forward``: prep, then one scan, or the states and what is read of them."""
+        """The text of ``forward``: prep, then one scan, or what the split schedule has instead."""
         args = [*self.names, "state", *self.scalars, "chunk_size", "packed=None"]
         lines = [f"def forward{self.suffix}({', '.join(args)}):"]
         lines.append(
@@ -93,8 +94,12 @@ class _Launch:
 
     def _entered(self) -> list[str]:
         """The states before segments, from what each of them does to the state."""
+        decaying = [
+            print_kernel(self.program, k, self.op + self.suffix) for k in self.schedule.decaying
+        ]
         extra = {"identity": "K", "ones": "1"}[str(self.summaries[0].kernel.beside)]
         lines = [
+            *(line[4:] for kernel in decaying for line in self._launch(kernel)),
             f"W = V + {extra}",
             "entered = scans.opened(h0, W)",
             "passed = torch.empty_like(entered)",

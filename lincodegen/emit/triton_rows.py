@@ -192,6 +192,50 @@ class Clocks:
             self.made[key] = self._clock(tag, axis if tag != "t" else "tok", passed, channel)
         return self.made[key]
 
+    def from_border(self, to: At, origin: At) -> str:
+        """The name of a decay per channel between a border and a row, or between both borders.
+
+        One running sum over the tokens that lie between, each log decay once: nothing cancels,
+        and no second clock of the whole chunk takes registers.
+        """
+        self.rows.used.setdefault("t")
+        (log,) = self._load("t", "tok", True)
+        if to.border and origin.border:
+            return self._once("b_Ek", f"tl.sum({log}, 0)")
+        start = origin.border
+        (own,) = self.passed(to if start else origin, True)
+        name = f"b_Ek_{'start' if start else 'end'}{'' if own else '_at0'}"
+        if start != bool(own):
+            log = self._neighbour(log, "last" if start else "next")
+        return self._once(name, f"tl.cumsum({log}, 0{'' if start else ', reverse=True'})")
+
+    @property
+    def from_borders(self) -> bool:
+        """Whether any decay was asked for by `from_border`."""
+        return any(line.startswith("b_Ek") for line in self.lines)
+
+    def _once(self, name: str, exponent: str) -> str:
+        line = f"{name} = tl.exp2({exponent})"
+        if line not in self.lines:
+            self.lines.append(line)
+        return name
+
+    def _neighbour(self, log: str, side: str) -> str:
+        """Loads the log decay of the token before or after each of a chunk, zero beyond it."""
+        name, own = f"{log}_{side}", log.removeprefix("b_")
+        inside, sign = "(o_i > 0) & m_t", "-"
+        if side == "next":
+            inside, sign = "(o_i < BT - 1) & (o_t + 1 < T)", "+"
+        row = f"(row_{own} {sign} H_{own})"
+        pointer = self.rows.pointer(own, ("tok", "k"), row)
+        mask = f"m_{side}[:, None] & {self.rows.mask('k')}[None, :]"
+        load = f"tl.load({pointer}, mask={mask}, other=0.0).to(tl.float32) * LOG2_E"
+        if f"{name} = {load}" not in self.lines:
+            self.lines.append(f"m_{side} = {inside}")
+            self.lines.append(f"{name} = {load}")
+            self.lines.append(f"{name} = tl.where({name} < -256.0, -256.0, {name})")
+        return name
+
     def passed(self, point: At, channel: bool) -> tuple[int, ...]:
         """Decays of its own token before each slot of a row point."""
         group = self.rows.program.form.group

@@ -5,7 +5,7 @@ Rules, none of which knows a recurrence:
 * Inverses and pairwise decayed grams are pinned to a state-free ``prep`` kernel; any other
   state-free tile sinks into the kernels that use it and is computed again there. Operands
   times a decay per key channel come from a ``decay`` kernel instead: two clocks of a whole
-  chunk would take every register of a scan.
+  chunk would take every register of a scan, but not one: see `_one_clock`.
 * A scan carries the state forward, or its cotangent backward. It may tile the value axis
   over programs only if nothing inside contracts it.
 * The backward keeps, per chunk, the carries of both scans and the rows that a solve made;
@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from lincodegen.program.ir import Tile, contracted, strip
+from lincodegen.program.ir import Tile, contracted, is_dot, strip
 from lincodegen.program.program import Program
+from lincodegen.schedule.columns import mixes_rows, written_by_values
 from lincodegen.schedule.shares import shared
 
 
@@ -58,7 +59,8 @@ class Kernel:
     ``tiled`` is the axis that programs share out, ``looped`` the contracted axis that the
     kernel's inner loop goes over in tiles; either may be None. ``beside`` is what the state has
     columns of behind its V, where operands read as zeros: the ``identity``, K of them, or
-    ``ones``, a single one; None for no such columns.
+    ``ones``, a single one; None for no such columns. ``first`` are tiles among those below its
+    roots that it computes before the others.
     """
 
     role: str
@@ -69,6 +71,7 @@ class Kernel:
     tiled: str | None
     looped: str | None
     beside: str | None = None
+    first: tuple[Tile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,7 +87,8 @@ class Kernel:
     @property
     def roots(self) -> tuple[Tile, ...]:
         """Every tile that the kernel must compute."""
-        return (*(s.tile for s in self.outputs), *((self.carry.update,) if self.carry else ()))
+        update = (self.carry.update,) if self.carry else ()
+        return (*self.first, *(s.tile for s in self.outputs), *update)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Schedule:
     """The kernels of a group, each tuple in the order of launches.
 
     ``forward`` is the ``scan`` schedule: reads leave the scan. ``split`` follows on a prep
-    kernel and the first kernel of ``backward``, which keeps the chunk states: reads in a
+    kernel and the first kernels of ``backward``, which keep the chunk states: reads in a
     chunk-parallel kernel, for few heads. ``backward`` serves both. ``segment`` cuts sequences
     into segments, for very few heads: ``summaries`` are its scans before that of the forward
     and that of the backward, none for a group that has no such form.
@@ -108,6 +112,17 @@ class Schedule:
     def kernels(self) -> tuple[Kernel, ...]:
         """Every kernel; one that both directions launch comes twice."""
         return (*self.forward, *self.backward, self.split, *self.summaries)
+
+    @property
+    def decaying(self) -> tuple[Kernel, ...]:
+        """The kernel that decays operands, where the forward scan alone does without it."""
+        known = {k.name for k in self.forward}
+        return tuple(k for k in self.backward if k.role == "decay" and k.name not in known)
+
+    @property
+    def instead(self) -> tuple[Kernel, ...]:
+        """What the ``split`` schedule launches in place of the forward scan."""
+        return (*self.decaying, next(k for k in self.backward if k.role == "states"), self.split)
 
     def __str__(self) -> str:
         lines = []
@@ -160,12 +175,13 @@ def _cut(program: Program) -> Schedule:
     """Forward: prep and scan. Backward: both scans, then gradients."""
     pinned, decayed = _pinned(program), _decayed(program)
     forward = [_prep(pinned)] if pinned else []
-    if decayed:
-        forward.append(_decay(decayed))
     given = (*pinned, *decayed)
+    within = _one_clock(program, pinned)
+    forward += [_decay(decayed)] if decayed and not within else []
     reads = tuple(Stored(tile, f"o{j or ''}", "rows") for j, tile in enumerate(program.outputs))
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
-    forward.append(_scan("scan", "fwd", given, reads, carry))
+    scan = _scan("scan", "fwd", pinned if within else given, reads, carry)
+    forward.append(_decaying(scan) if decayed and within else scan)
     backward = [*([_decay(decayed)] if decayed else []), *_backward(program, pinned, decayed)]
     return Schedule(
         program,
@@ -218,40 +234,11 @@ def _summaries(program: Program, given: tuple[Stored, ...]) -> tuple[Kernel, ...
     reverse = Carry(program.d_state, program.d_carry, "entered", "passed", None, True)
     forward = _scan("summary", "fwd", given, (), onward)
     backward = _scan("summary", "bwd", given, (), reverse)
-    if forward.tiled != "v" or backward.tiled != "v" or not _written_by_values(program):
+    inside = computed([program.next_state], ())
+    if forward.tiled != "v" or backward.tiled != "v" or not written_by_values(program, inside):
         return ()
-    beside = "identity" if _mixes_rows(program) else "ones"
+    beside = "identity" if mixes_rows(program, inside) else "ones"
     return replace(forward, beside=beside), backward
-
-
-def _mixes_rows(program: Program) -> bool:
-    """Whether rows of the state after a chunk depend on other rows of it before."""
-    above = {program.carry.id}
-    for tile in computed([program.next_state], ()):
-        if any(arg.id in above for arg in tile.args):
-            above.add(tile.id)
-            if "k" in contracted(tile):
-                return True
-    return False
-
-
-def _written_by_values(program: Program) -> bool:
-    """Whether zeros stay zeros in columns where every operand with values is zero."""
-    zero: set[int] = {program.carry.id}
-    for tile in computed([program.next_state], ()):
-        below = [arg.id in zero for arg in tile.args]
-        match tile.op:
-            case "load":
-                vanishes = "v" in tile.axes
-            case "ein" | "contract" | "solve":
-                vanishes = any(below)
-            case "add" | "scale" | "factor" | "rename" | "broadcast" | "reduce":
-                vanishes = all(below)
-            case _:
-                vanishes = False
-        if vanishes:
-            zero.add(tile.id)
-    return program.next_state.id in zero
 
 
 def _gradient(program: Program, given: tuple[Stored, ...], outputs: tuple[Stored, ...]) -> Kernel:
@@ -351,6 +338,22 @@ def _decayed(program: Program) -> tuple[Stored, ...]:
                 name = f"{program.operand(operand).name}_{side}"
                 found[tile.id] = Stored(tile, name, "rows")
     return tuple(found.values())
+
+
+def _decaying(scan: Kernel) -> Kernel:
+    """The scan with all products of the carry first: operands decayed alike share the decay."""
+    leaf = scan.carry and scan.carry.leaf
+    inside = computed(scan.roots, scan.given)
+    return replace(scan, first=tuple(t for t in inside if is_dot(t) and leaf in t.args))
+
+
+def _one_clock(program: Program, pinned: tuple[Stored, ...]) -> bool:
+    """Whether a scan can do with running sums from a border: no other decay per channel in it."""
+    channel = [d for d in program.form.group.decays if d.channel]
+    inside = computed((*program.outputs, program.next_state), pinned)
+    one = len(channel) == 1 and all(len(slots) == 1 for _, slots in program.form.axes)
+    matrix = "v" in program.carry.axes
+    return one and matrix and not any(t.op == "contract" for t in inside)
 
 
 def _solved_rows(program: Program) -> tuple[tuple[Stored, ...], tuple[Stored, ...]]:

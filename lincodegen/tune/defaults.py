@@ -71,18 +71,17 @@ def choose_defaults(
     Raises:
         TuningError: no chunk size fits.
     """
-    path.write_text(op.text, encoding="utf-8")
     most = max(slots for k in op.kernels for slots in k.slots)
     chunk_size = max(16, ROWS // most)
     while chunk_size >= 16:
-        found = _all_kernels(op, path, case, effort, (chunk_size, seed))
+        found = choose_kernels(op, path, case, effort, (chunk_size, seed))
         if found is not None:
             return OpDefaults(op.op, chunk_size, found)
         chunk_size //= 2
     raise TuningError(f"{op.op}: no chunk size fits into the shared memory of {case.target.name}")
 
 
-def _all_kernels(
+def choose_kernels(
     op: OpKernels,
     path: Path,
     case: Case,
@@ -93,6 +92,7 @@ def _all_kernels(
 
     Rounds: each compiles the next candidates of every kernel that is not settled.
     """
+    path.write_text(op.text, encoding="utf-8")
     chunk_size, seed = start
     queues = {k.launch.label: _candidates(k, case, effort, chunk_size, seed) for k in op.kernels}
     best: dict[str, Candidate] = {}

@@ -8,6 +8,12 @@ from lincodegen.spec.loader import load
 from tests.property.chunk_op import compiled
 from tests.property.unseen_specs import SPECS, spec
 
+ERASE = """
+S = exp(gk)[:, None] * S
+S = S + beta * outer(k, v - S.T @ k)
+o = S.T @ q
+"""
+
 
 def plans(name):
     return [schedule(p) for p in compiled(load(SPECS[name]))[1]]
@@ -38,9 +44,8 @@ def test_every_result_is_stored_once(name):
 @pytest.mark.parametrize("name", SPECS)
 def test_what_a_kernel_is_given_was_stored_before(name):
     for plan in plans(name):
-        states = next(k for k in plan.backward if k.role == "states")
         early = [k for k in plan.forward if k.role != "scan"]
-        for order in ((*plan.forward, *plan.backward), (*early, states, plan.split)):
+        for order in ((*plan.forward, *plan.backward), (*early, *plan.instead)):
             stored = set()
             for kernel in order:
                 assert {s.name for s in kernel.given} <= stored, kernel.name
@@ -139,15 +144,28 @@ def test_no_prep_kernel_without_an_inverse_or_a_decayed_gram():
 def test_decayed_operands_come_from_a_kernel_of_their_own():
     """Two clocks of a chunk, one value a channel, would take every register of a scan."""
     channel = plan_of("S = exp(gk)[:, None] * S + outer(k, v)\no = S.T @ q")
+    twice = plan_of("S = exp(gk)[:, None] * S + outer(k, v)\nS = S + outer(q, v)\no = S.T @ q")
     scalar = plan_of("S = exp(g) * S + outer(k, v)\no = S.T @ q")
-    for plan, count in ((channel, 1), (scalar, 0)):
-        for order in (plan.forward, plan.backward):
-            assert sum(k.role == "decay" for k in order) == count
-    scans = [k for k in kernels(channel) if k.carry]
-    assert scans
+    for plan, forward, backward in ((channel, 0, 1), (twice, 1, 1), (scalar, 0, 0)):
+        assert sum(k.role == "decay" for k in plan.forward) == forward
+        assert sum(k.role == "decay" for k in plan.backward) == backward
+        assert [k.role for k in plan.instead if k.role == "decay"] == ["decay"] * (
+            backward - forward
+        )
+    scans = [k for plan in (channel, twice) for k in kernels(plan) if k.carry]
     for kernel in scans:
         inside = computed(kernel.roots, kernel.given)
-        assert not any(t.op == "decay" and "k" in t.axes for t in inside), kernel.name
+        decays = [t for t in inside if t.op == "decay" and "k" in t.axes]
+        assert bool(decays) == (kernel is channel.forward[-1]), kernel.name
+
+
+def test_a_scan_that_decays_operands_multiplies_the_carry_first():
+    plan = plan_of(ERASE)
+    (scan,) = [k for k in plan.forward if k.role == "scan"]
+    order = computed(scan.roots, scan.given)
+    solved = order.index(plan.program.blocks["Z_m"])
+    assert len(scan.first) == 2
+    assert all(order.index(t) < solved for t in scan.first)
 
 
 def test_scans_of_an_erase_share_values_out():
