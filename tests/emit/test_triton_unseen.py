@@ -64,7 +64,7 @@ def test_the_split_schedule_agrees_with_the_oracle(name, tmp_path):
 
 
 SMALL_FACTORS = ("factor_decay", "two_channel_decays", "four_decays_between")
-"""Their gates are factors w that adversaries make 0: dw = (w dw) / w, whose error grows as 1 / w."""
+"""Gates are factors w that adversaries make 0: dw = (w dw) / w, whose error grows as 1 / w."""
 
 
 def adversarial():
