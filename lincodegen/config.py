@@ -49,7 +49,7 @@ class TorchConfig:
     Attributes:
         solve_block: rows of a triangular system that are solved by merging; systems of more rows
             are solved block by block, from the first row on.
-        block_elements: most elements, in a block of heads, of the largest input.
+        block_elements: most elements, in a block of heads and tokens, of the largest input.
         threads: most that the op runs on; None for as many as the process has.
     """
 

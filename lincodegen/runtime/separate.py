@@ -28,7 +28,7 @@ def each_forward(
         own = tuple(x[number : number + 1] for x in states)
         if rows.stop > rows.start:
             alone = call.alone(rows.stop - rows.start)
-            given, own, saved = forward(alone, *_cut(call, tensors, rows), *own, *constants)
+            given, own, saved = forward(alone, *cut(call, tensors, rows), *own, *constants)
             outputs.append(given)
             kept += saved
         finals.append(own)
@@ -55,13 +55,13 @@ def each_backward(
         if rows.stop > rows.start:
             alone = call.alone(rows.stop - rows.start)
             d_rows = [x[:, rows] for x in d_outputs]
-            given = _cut(call, tensors, rows)
+            given = cut(call, tensors, rows)
             gradients, own = backward(alone, next(parts), *given, *constants, *d_rows, *own)
             found.append(gradients)
         d_states.append(own)
     inputs = len(call.signature.inputs)
     gradients = tuple(
-        _merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
+        merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
     )
     return gradients, joined(d_states, 0)
 
@@ -86,8 +86,8 @@ def _rows(call: Call) -> list[slice]:
     return found
 
 
-def _cut(call: Call, tensors: Tensors, rows: slice) -> Tensors:
-    """The rows of a sequence of every input, and the parameters."""
+def cut(call: Call, tensors: Tensors, rows: slice) -> Tensors:
+    """Some rows of every input, and the parameters."""
     inputs = len(call.signature.inputs)
     return (*(x[:, rows] for x in tensors[:inputs]), *tensors[inputs:])
 
@@ -103,7 +103,8 @@ def joined(parts: Sequence[Tensors], axis: int) -> Tensors:
     return tuple(torch.cat(entries, axis) for entries in zip(*parts, strict=True))
 
 
-def _merged(parts: Sequence[Tensor | None], *, is_input: bool) -> Tensor | None:
+def merged(parts: Sequence[Tensor | None], *, is_input: bool) -> Tensor | None:
+    """The gradient of an input row by row, of a parameter summed; None where there is none."""
     given = [x for x in parts if x is not None]
     if not given:
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from lincodegen.config import OpConfig, TorchConfig
+from lincodegen.runtime.blocks import MOST_ELEMENTS
 from lincodegen.schedule.space import Parameter
 from lincodegen.tune.search import Point, Space
 
@@ -61,9 +62,10 @@ class TorchSpace:
         return OpConfig(chunk, torch=TorchConfig(solve, elements, limit))
 
     def starts(self) -> tuple[Point, ...]:
-        """What runs where no table has an entry: one chunk, the solve whole, all threads."""
+        """Next to what runs where no table has an entry: the solve whole, all threads."""
         usual = min(_USUAL_CHUNK, self.space().parameters[0].values[-1])
-        return ((usual, WHOLE, self._blocks()[-1], self.threads),)
+        elements = _closest(self._blocks(), MOST_ELEMENTS)
+        return ((usual, WHOLE, elements, self.threads),)
 
     def nearest(self, config: OpConfig) -> Point | None:
         """The point next to a configuration of other calls."""

@@ -164,7 +164,7 @@ def _own(config: OpConfig) -> list[str]:
         return []
     own = config.torch
     threads = [] if own.threads is None else [f"threads {own.threads}"]
-    return [f"solve {own.solve_block}", f"heads of {own.block_elements} elements", *threads]
+    return [f"solve {own.solve_block}", f"blocks of {own.block_elements} elements", *threads]
 
 
 def own_records(task: Task, known: Iterable[Record]) -> dict[OpConfig, Record]:

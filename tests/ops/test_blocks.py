@@ -1,10 +1,11 @@
-"""The PyTorch form with its heads some at a time: the same bits, for every op."""
+"""The PyTorch form with some heads and tokens at a time: the same bits, for every op."""
 
 import pytest
 import torch
 from op_cases import NAMES, evaluated, op_of, recurrence_of, sizes_of
 
 from lincodegen.runtime import blocks
+from lincodegen.runtime.call import Call
 from lincodegen.verify.inputs import Geometry, draw
 
 LENGTH = 70
@@ -34,6 +35,21 @@ def assert_the_same(name, found, whole):
     for tensor, x in whole.items():
         slack = 1e-6 * float(x.abs().max()) if tensor in sums else 0.0
         assert (found[tensor] - x).abs().max() <= slack, tensor
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stretches_of_a_sequence_are_the_same_bits(name, monkeypatch):
+    """Stretches of a chunk: states are handed on, and their cotangents back."""
+    case = drawn(name, 2)
+    monkeypatch.setattr(Call, "chunk_size", property(lambda _: 16))
+    whole = evaluated(name, "torch", case)
+    lengths, own = [], blocks.stretches
+    monkeypatch.setattr(blocks, "stretches", lambda *a: lengths.append(own(*a)) or lengths[-1])
+    monkeypatch.setattr(blocks, "LEAST_STRETCH", 1)
+    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    found = evaluated(name, "torch", case)
+    assert {tuple(x.stop - x.start for x in rows) for rows in lengths} == {(16, 16, 16, 22)}
+    assert_the_same(name, found, whole)
 
 
 @pytest.mark.parametrize("cu_seqlens", [None, (0, 30, 30, LENGTH)], ids=["plain", "packed"])
