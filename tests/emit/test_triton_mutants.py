@@ -62,11 +62,12 @@ class Bench:
         self.text = triton_text(self.programs[0])
 
     def failures(self, text, kernel):
-        """The rows that do not pass; the output kernel is at work under the split schedule."""
+        """The rows that do not pass, under the schedule that launches the kernel."""
         self.count += 1
         module = module_of(text, self.folder / f"kernels_{self.count}.py")
         op = ChunkOp(self.timeline, self.programs, [module], 16)
-        schedule = use_schedule("split" if "output" in kernel else "scan")
+        named = [("output", ("split",)), ("summary", ("segment", 1)), ("", ("scan",))]
+        schedule = use_schedule(*next(how for part, how in named if part in kernel))
         with use_config("probe", tile_k=16, tile_v=16), schedule, poisoned_empty():
             rows, _ = self.trial.judge(op)
         return [row for row in rows if not row.passed]
@@ -88,7 +89,7 @@ def survivors(bench, chosen):
     return [str(m) for m in chosen if not bench.failures(m.text, m.kernel)]
 
 
-@pytest.mark.parametrize("kernel", ["scan", "output"])
+@pytest.mark.parametrize("kernel", ["scan", "output", "summary"])
 def test_the_unchanged_kernels_pass(bench, kernel):
     assert bench.failures(bench.text, kernel) == []
 

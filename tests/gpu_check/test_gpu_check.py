@@ -259,7 +259,7 @@ from lincodegen.gpu_check.run import run
 from lincodegen.gpu_check.site import Machine
 phases.DEPTHS = {"quick": replace(phases.QUICK, lengths=(1, 5), cases=("typical",))}
 phases.RUNS = 2
-given = Options(Path(sys.argv[1]), 60.0, ("retention",), workers=1, size=8, tuned=1, trials=1,
+given = Options(Path(sys.argv[1]), 30.0, ("retention",), workers=1, size=8, tuned=1, trials=1,
     dtypes=("float32", "bfloat16"), calls=(Call(1, 32, 8, "float32"),))
 run(given, Machine("cpu", "torch"), print)
 """
@@ -276,12 +276,10 @@ run(given, Machine("cpu", "torch"), print)
     assert any("Optuna is missing" in note for note in data["notes"])
     assert {t["configuration"] for t in data["times"]} == {"as shipped", "tuned"}
     record = json.loads((tmp_path / "bench.json").read_text())
-    assert {
-        r["contestant"]: r["status"] for r in record["rows"] if r["library"] == "lincodegen"
-    } == {
-        "lincodegen": "ok",
-        "naive": "ok",
-    }
+    # however far the time went: the token loop is left out of the longest works
+    first = [r for r in record["rows"] if r["shape"]["tokens"] == 256 and r["mode"] == "forward"]
+    own = {r["contestant"]: r["status"] for r in first if r["library"] == "lincodegen"}
+    assert own == {"lincodegen": "ok", "naive": "ok"}
     assert all(r["of_bandwidth"] > 0 for r in record["rows"] if r["status"] == "ok")
 
 
