@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lincodegen.cost.model import kernel_slots, op_cost
 from lincodegen.cost.records import op_defaults
@@ -32,8 +32,9 @@ from lincodegen.spec.step import Recurrence
 from lincodegen.targets import load_target
 from lincodegen.tune.compiled import TargetsReport, compile_defaults
 from lincodegen.tune.kernels import op_kernels
-from lincodegen.verify.session import verify_op
-from lincodegen.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from lincodegen.verify.verdict import Verdict
 
 Progress = Callable[[str], None]
 Sets = Mapping[str, int]
@@ -119,6 +120,9 @@ def build(
     changed = write_package(package, folder)
     on_progress("verify")
     op = load_package((folder / package.name).resolve())
+    # a check runs no op, and PyTorch takes as long to import as all that it does
+    from lincodegen.verify.session import verify_op
+
     verdict = verify_op(compiled.recurrence, op, quick=True, on_progress=on_progress)
     return BuildReport(compiled.report, str(folder / package.name), changed, verdict)
 
@@ -216,6 +220,8 @@ def verify(
 ) -> Verdict:
     """Compares the op of a spec, shipped or built into the cache, with its recurrence."""
     op = load_op(path, sets)
+    from lincodegen.verify.session import verify_op
+
     return verify_op(load(path, sets), op, dtype=dtype, quick=quick, on_progress=on_progress)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lincodegen.program.claims import Proof
-from lincodegen.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from lincodegen.verify.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
