@@ -89,7 +89,7 @@ def test_the_costs_are_those_of_the_model(page):
 
 
 def test_what_does_not_exist_is_said_to_be_missing(tmp_path):
-    page = gather(specs_dir() / "kda.yaml", "sm_90", {})
+    page = gather(specs_dir() / "hgrn2.yaml", "sm_90", {})
     text = re.sub(r"\s+", " ", read(render(page, "2026-01-02")).text)
     assert "No record of tuning exists" in text
     assert "No benchmark of this op is on record" in text
