@@ -72,5 +72,6 @@ def test_a_compiled_call_follows_the_schedule_around_it():
 
 
 def test_other_schedules_are_refused():
-    with pytest.raises(ValueError, match="schedule 'loop': expected one of scan, split, segment, rec"):
+    named = "schedule 'loop': expected one of scan, split, segment, recurrent"
+    with pytest.raises(ValueError, match=named):
         lincodegen.use_schedule("loop").__enter__()
