@@ -46,6 +46,12 @@ def lines(paths: Iterator[Path]) -> Iterator[tuple[str, str]]:
             yield f"{relative(path)}:{number}", line
 
 
+def test_files_of_tests_have_names_of_their_own(files):
+    """Two of one name in two folders: only one of them is collected."""
+    names = [f.name for f in files if f.name.startswith("test_") and f.suffix == ".py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_python_files_are_short(files):
     written = [f for f in files if f.suffix == ".py" and "generated" not in f.parts]
     assert written
