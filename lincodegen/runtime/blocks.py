@@ -35,9 +35,8 @@ LEAST_STRETCH = 256
 
 def count_of(call: Call, tensors: Tensors) -> int:
     """Into how many blocks the heads of a call go: the fewest that are small enough."""
-    own = torch_config()
-    most = MOST_ELEMENTS if own is None else own.block_elements
-    total = _a_token(call, tensors) * min(call.length, stretch_of(call, tensors))
+    most, size = _most_elements(), stretch_of(call, tensors)
+    total = _a_token(call, tensors) * (size if _is_cut(call, size) else call.length)
     if total <= most:
         return 1
     heads = math.gcd(*call.heads.values())
@@ -50,10 +49,13 @@ def stretch_of(call: Call, tensors: Tensors) -> int:
 
     A power of two, of whole chunks.
     """
-    own = torch_config()
-    most = MOST_ELEMENTS if own is None else own.block_elements
-    fitting = max(1, most // _a_token(call, tensors))
+    fitting = max(1, _most_elements() // _a_token(call, tensors))
     return max(LEAST_STRETCH, call.chunk_size, 1 << (fitting.bit_length() - 1))
+
+
+def _most_elements() -> int:
+    own = torch_config()
+    return MOST_ELEMENTS if own is None else own.block_elements
 
 
 def _is_cut(call: Call, size: int) -> bool:
@@ -160,11 +162,7 @@ def stretch_backward(
         given = cut(call, tensors, rows)
         gradients, d_states = backward(alone, own, *given, *constants, *d_rows, *d_states)
         found.insert(0, gradients)
-    inputs = len(call.signature.inputs)
-    gradients = tuple(
-        merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
-    )
-    return gradients, d_states
+    return merged(call, found), d_states
 
 
 def stretches(length: int, size: int) -> list[slice]:

@@ -59,11 +59,7 @@ def each_backward(
             gradients, own = backward(alone, next(parts), *given, *constants, *d_rows, *own)
             found.append(gradients)
         d_states.append(own)
-    inputs = len(call.signature.inputs)
-    gradients = tuple(
-        merged([g[i] for g in found], is_input=i < inputs) for i in range(len(tensors))
-    )
-    return gradients, joined(d_states, 0)
+    return merged(call, found), joined(d_states, 0)
 
 
 def parted(
@@ -103,12 +99,18 @@ def joined(parts: Sequence[Tensors], axis: int) -> Tensors:
     return tuple(torch.cat(entries, axis) for entries in zip(*parts, strict=True))
 
 
-def merged(parts: Sequence[Tensor | None], *, is_input: bool) -> Tensor | None:
-    """The gradient of an input row by row, of a parameter summed; None where there is none."""
-    given = [x for x in parts if x is not None]
-    if not given:
-        return None
-    return torch.cat(given, 1) if is_input else torch.stack(given).sum(0)
+def merged(call: Call, parts: Sequence[tuple[Tensor | None, ...]]) -> tuple[Tensor | None, ...]:
+    """Gradients of inputs row by row, those of parameters summed; None where there is none."""
+    found: list[Tensor | None] = []
+    for place, own in enumerate(zip(*parts, strict=True)):
+        given = [x for x in own if x is not None]
+        if not given:
+            found.append(None)
+        elif place < len(call.signature.inputs):
+            found.append(torch.cat(given, 1))
+        else:
+            found.append(torch.stack(given).sum(0))
+    return tuple(found)
 
 
 def one_by_one(forward: Function, backward: Function) -> tuple[Function, Function]:
