@@ -27,8 +27,9 @@ def forward(v, q, k, g, state, scale, chunk_size):
     g = to_rows(g, chunk_size, heads, 1, 1)
     clock_t0_k = row_clock((g,), (1,), -2)
     visible_t0w = visibility(chunk_size, (2,), (1,), v)
+    decays_t0w = ChannelSpan(clock_t0_k, clock_t0_k, chunk_size)
     clock_end_k = end_clock((g,), -2)
-    P_t0w = ChannelSpan(clock_t0_k, clock_t0_k, visible_t0w, chunk_size).gram(q, k)
+    P_t0w = decays_t0w.gram(q, k, visible_t0w)
     P_v = P_t0w @ v
     decay_t0k = span(clock_t0_k, None)
     decay_k = span(clock_end_k, None)[..., 0, :]
@@ -58,6 +59,7 @@ def backward(saved, v, q, k, g, scale, d_out0, d_state, chunk_size):
     clock_end_k = end_clock((g,), -2)
     clock_w_k = row_clock((g,), (1,), -2)
     visible_t0w = visibility(chunk_size, (2,), (1,), v)
+    decays_t0w = ChannelSpan(clock_w_k, clock_w_k, chunk_size)
     decay_wk = span(clock_end_k, clock_w_k)
     decay_k = span(clock_end_k, None)[..., 0, :]
     dot_t0k = d_out0 @ S_0.mT
@@ -65,9 +67,9 @@ def backward(saved, v, q, k, g, scale, d_out0, d_state, chunk_size):
     decay_t0k = span(clock_w_k, None)
     dot_t0w = d_out0 @ v.mT
     dP_t0w = scale * dot_t0w
-    rows_t0k = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size).rows(dP_t0w, k)
-    rows_wk = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size).columns(dP_t0w, q)
-    P_t0w = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size).gram(q, k)
+    rows_t0k = decays_t0w.rows(dP_t0w, k, visible_t0w)
+    rows_wk = decays_t0w.columns(dP_t0w, q, visible_t0w)
+    P_t0w = decays_t0w.gram(q, k, visible_t0w)
     dot_wv = P_t0w.mT @ d_out0
     dq = scaled_t0k * decay_t0k + rows_t0k
     dot_kv = (q * decay_t0k).mT @ d_out0

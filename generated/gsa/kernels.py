@@ -154,9 +154,7 @@ def gsa_Sk_scan_fwd_kernel(
         # P_t0w = q k: [BT, BT]
         b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         # <P_t0w, s>_E: [BT, BK]
-        b_rows_t0k = decayed_rows(
-            tl.where(m_lower, b_P, 0.0), b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-        )
+        b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
         # O_t0 = E(t0.read, start) * ein_t0 + <P_t0w, s>_E: [BT, BK]
         b_O = tl.exp2(b_Wk + b_Gk) * b_q_h + b_rows_t0k
         # E(end, start) * S_0: [BK, BV]
@@ -331,7 +329,7 @@ def gsa_Sk_scan_bwd_kernel(
         # dO_t0 = scale dO: [BT, BK]
         b_dO = scale * b_do.to(tl.float32)
         # dP_t0w = <dO_t0, s>_E: [BT, BT]
-        b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, (b_g,), (1,), (1,), 1), 0.0)
         # dP_t0w q: [BT, BV]
         b_dP_q = tl.dot(tl.trans(b_dP.to(dtype)), b_q, input_precision=PRECISION)
         # dk = dS_end ein_w + dP_t0w q: [BT, BV]
@@ -429,7 +427,7 @@ def gsa_Sk_gradient_bwd_kernel(
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
     b_PT = tl.zeros([BT, BT], dtype=tl.float32)
     # dP_t0w = <dO_t0, s>_E: [BT, BT]
-    b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+    b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, (b_g,), (1,), (1,), 1), 0.0)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
@@ -481,13 +479,11 @@ def gsa_Sk_gradient_bwd_kernel(
     # sum ein_w + ein_ * E(end, start): [BK]
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # <P_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
     # contract_t0 * dO_t0 + ein_t0 * E(t0.read, start): [BT, BK]
     b_sum_t0k = b_rows_t0k * b_dO + b_dO * b_q_h * b_decay_t0k
     # <dO_t0, P_t0wT>_E: [BT, BK]
-    b_rows_wk = decayed_columns(
-        tl.where(m_upper, b_PT, 0.0), b_dO, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk = decayed_columns(tl.where(m_upper, b_PT, 0.0), b_dO, (b_g,), (1,), (1,), 1)
     # -s * contract_w: [BT, BK]
     b_scaled_wk = -b_s.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]
@@ -579,7 +575,7 @@ def gsa_Sk_output_fwd_kernel(
     # P_t0w = q k: [BT, BT]
     b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
     # <P_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
     # O_t0 = E(t0.read, start) * ein_t0 + <P_t0w, s>_E: [BT, BK]
     b_O = tl.exp2(b_Wk + b_Gk) * b_q_h + b_rows_t0k
     tl.store(
@@ -1087,11 +1083,8 @@ def gsa_Sv_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, s>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_s, (b_g,), (1,), (1,), 1), 0.0)
     i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
@@ -1537,13 +1530,11 @@ def gsa_Sv_gradient_bwd_kernel(
     # sum ein_w + ein_ * E(end, start): [BK]
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # <dP_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_s, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_s, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_dO_h * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
     # <dP_t0wT, q>_E: [BT, BK]
-    b_rows_wk = decayed_columns(
-        tl.where(m_upper, b_dPT, 0.0), b_q, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -s * contract_w: [BT, BK]
     b_scaled_wk = -b_s.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]

@@ -60,11 +60,8 @@ def hgrn2_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = <q, k>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, (b_g,), (1,), (1,), 1), 0.0)
     i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
@@ -521,15 +518,13 @@ def hgrn2_gradient_bwd_kernel(
     # dP_t0w = scale dO v: [BT, BT]
     b_dP = scale * b_dot_t0w
     # <dP_t0w, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
     # dP_t0wT = scale dO v: [BT, BT]
     b_dPT = scale * b_dot_wt0
     # <dP_t0wT, q>_E: [BT, BK]
-    b_rows_wk = decayed_columns(
-        tl.where(m_upper, b_dPT, 0.0), b_q, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -k * contract_w: [BT, BK]
     b_scaled_wk = -b_k.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]

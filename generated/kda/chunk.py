@@ -29,10 +29,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size):
     g = to_rows(g, chunk_size, heads, 1, 1)
     clock_t0_k = row_clock((g,), (1,), -2)
     visible_t0m = visibility(chunk_size, (2,), (1,), k)
+    decays_t0m = ChannelSpan(clock_t0_k, clock_t0_k, chunk_size)
     visible_mm = visibility(chunk_size, (1,), (1,), k)
     clock_end_k = end_clock((g,), -2)
-    P_t0m = ChannelSpan(clock_t0_k, clock_t0_k, visible_t0m, chunk_size).gram(q, k)
-    N_mm = ChannelSpan(clock_t0_k, clock_t0_k, visible_mm, chunk_size).gram(k, k)
+    P_t0m = decays_t0m.gram(q, k, visible_t0m)
+    N_mm = decays_t0m.gram(k, k, visible_mm)
     A = unit_lower_inverse(beta[..., None] * -N_mm)
     decay_mk = span(clock_t0_k, None)
     decay_k = span(clock_end_k, None)[..., 0, :]
@@ -84,6 +85,7 @@ def backward(saved, k, v, beta, q, g, scale, d_out0, d_state, chunk_size):
     clock_end_k = end_clock((g,), -2)
     clock_m_k = row_clock((g,), (1,), -2)
     visible_t0m = visibility(chunk_size, (2,), (1,), k)
+    decays_t0m = ChannelSpan(clock_m_k, clock_m_k, chunk_size)
     visible_mm = visibility(chunk_size, (1,), (1,), k)
     decay_mk = span(clock_end_k, clock_m_k)
     decay_k = span(clock_end_k, None)[..., 0, :]
@@ -92,12 +94,12 @@ def backward(saved, k, v, beta, q, g, scale, d_out0, d_state, chunk_size):
     decay_t0k = span(clock_m_k, None)
     dot_t0m = d_out0 @ Z_m.mT
     dP_t0m = scale * dot_t0m
-    rows_t0k = ChannelSpan(clock_m_k, clock_m_k, visible_t0m, chunk_size).rows(dP_t0m, k)
-    P_t0m = ChannelSpan(clock_m_k, clock_m_k, visible_t0m, chunk_size).gram(q, k)
+    rows_t0k = decays_t0m.rows(dP_t0m, k, visible_t0m)
+    P_t0m = decays_t0m.gram(q, k, visible_t0m)
     dot_mv = P_t0m.mT @ d_out0
-    rows_mk = ChannelSpan(clock_m_k, clock_m_k, visible_t0m, chunk_size).columns(dP_t0m, q)
+    rows_mk = decays_t0m.columns(dP_t0m, q, visible_t0m)
     product_mk = k * decay_t0k
-    N_mm = ChannelSpan(clock_m_k, clock_m_k, visible_mm, chunk_size).gram(k, k)
+    N_mm = decays_t0m.gram(k, k, visible_mm)
     dq = scaled_t0k * decay_t0k + rows_t0k
     dot_kv = (q * decay_t0k).mT @ d_out0
     dS = d_state.flatten(0, 1)
@@ -129,8 +131,8 @@ def backward(saved, k, v, beta, q, g, scale, d_out0, d_state, chunk_size):
     scaled_mk = -beta[..., None] * dot_mk
     dot_mm = A_dZ @ Z_m.mT
     dN_mm = -dot_mm * beta[..., None]
-    rows_mk_2 = ChannelSpan(clock_m_k, clock_m_k, visible_mm, chunk_size).rows(dN_mm, k)
-    rows_mk_3 = ChannelSpan(clock_m_k, clock_m_k, visible_mm, chunk_size).columns(dN_mm, k)
+    rows_mk_2 = decays_t0m.rows(dN_mm, k, visible_mm)
+    rows_mk_3 = decays_t0m.columns(dN_mm, k, visible_mm)
     dg = running_sum(
         (
             (total_k + (dS_end * S_0).sum(-1) * decay_k, None, 1),

@@ -65,13 +65,10 @@ def kda_qk_l2norm_prep_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0m = <q, k>_E: [BT, BT]
-        b_Pt0m += tl.where(m_lower, decayed_gram(b_q, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_Pt0m += tl.where(m_lower, decayed_gram(b_q, b_k, (b_g,), (1,), (1,), 1), 0.0)
         # N_mm = <k, k>_E: [BT, BT]
-        b_N += tl.where(m_strict, decayed_gram(b_k, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_N += tl.where(m_strict, decayed_gram(b_k, b_k, (b_g,), (1,), (1,), 0), 0.0)
     row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
@@ -623,7 +620,7 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     # E(m.read, start): [BT, BK]
     b_decay_mk_2 = tl.exp2(b_Wk + b_Gk)
     # N_mm = <k, k>_E: [BT, BT]
-    b_N = tl.where(m_strict, decayed_gram(b_k, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+    b_N = tl.where(m_strict, decayed_gram(b_k, b_k, (b_g,), (1,), (1,), 0), 0.0)
     # ein_m * k * E(end, m.write): [BT, BK]
     b_product_mk = b_dh_Z * b_k.to(tl.float32) * b_decay_mk
     # sum ein_m * E(end, m.write): [BK]
@@ -635,7 +632,7 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     # dP_t0m = scale dO Z_m: [BT, BT]
     b_dP = scale * b_dot_t0m
     # <dP_t0m, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
     # -beta * ein_m: [BT, BK]
@@ -643,23 +640,19 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     # dN_mm = -ein_mm' * beta: [BT, BT]
     b_dN = -b_dot_mm * b_beta[:, None]
     # <dN_mm, k>_E: [BT, BK]
-    b_rows_mk = decayed_rows(tl.where(m_strict, b_dN, 0.0), b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_mk = decayed_rows(tl.where(m_strict, b_dN, 0.0), b_k, (b_g,), (1,), (1,), 0)
     # ein_m * E(m.read, start) + k * contract_m: [BT, BK]
     b_sum_mk = b_scaled_mk * b_k.to(tl.float32) * b_decay_mk_2 + b_k.to(tl.float32) * b_rows_mk
     # dN_mmT = -ein_m'm * beta: [BT, BT]
     b_dNT = -b_dot_mm_2 * b_beta[None, :]
     # <dN_mmT, k>_E: [BT, BK]
-    b_rows_mk_2 = decayed_columns(
-        tl.where(m_above, b_dNT, 0.0), b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk_2 = decayed_columns(tl.where(m_above, b_dNT, 0.0), b_k, (b_g,), (1,), (1,), 0)
     # -k * contract_m': [BT, BK]
     b_scaled_mk_2 = -b_k.to(tl.float32) * b_rows_mk_2
     # dP_t0mT = scale dO Z_m: [BT, BT]
     b_dPT = scale * b_dot_mt0
     # <dP_t0mT, q>_E: [BT, BK]
-    b_rows_mk_3 = decayed_columns(
-        tl.where(m_upper, b_dPT, 0.0), b_q, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk_3 = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -k * contract_m: [BT, BK]
     b_scaled_mk_3 = -b_k.to(tl.float32) * b_rows_mk_3
     # dg = sum over later rows: [BT, BK]

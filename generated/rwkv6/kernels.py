@@ -60,15 +60,8 @@ def rwkv6_prep_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_w_whole, 0)
-        b_Gk = tl.cumsum(b_w - b_w_whole, 0)
-        b_Wk_at0 = b_Wk - b_w_whole
-        b_Gk_at0 = b_Gk - (b_w - b_w_whole)
         # P_t0w = <r, k>_E: [BT, BT]
-        b_Pt0w += tl.where(
-            m_strict, decayed_gram(b_r, b_k, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0), 0.0
-        )
+        b_Pt0w += tl.where(m_strict, decayed_gram(b_r, b_k, (b_w,), (0,), (1,), 0), 0.0)
     i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
@@ -528,15 +521,11 @@ def rwkv6_gradient_bwd_kernel(
     # sum ein_w + ein_ * E(end, start): [BK]
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # <dP_t0w, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(
-        tl.where(m_strict, b_dP, 0.0), b_k, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_t0k = decayed_rows(tl.where(m_strict, b_dP, 0.0), b_k, (b_w,), (0,), (1,), 0)
     # ein_t0 * E(t0.read, start) + r * contract_t0: [BT, BK]
     b_sum_t0k = b_dO_h * b_r.to(tl.float32) * b_decay_t0k + b_r.to(tl.float32) * b_rows_t0k
     # <dP_t0wT, r>_E: [BT, BK]
-    b_rows_wk = decayed_columns(
-        tl.where(m_above, b_dPT, 0.0), b_r, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk = decayed_columns(tl.where(m_above, b_dPT, 0.0), b_r, (b_w,), (0,), (1,), 0)
     # -k * contract_w: [BT, BK]
     b_scaled_wk = -b_k.to(tl.float32) * b_rows_wk
     b_dw_later = b_sum_t0k

@@ -30,18 +30,20 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size):
     w = to_rows(w, chunk_size, heads, 1, 1)
     clock_t0_k = row_clock((w,), (1,), -2)
     visible_t0m = visibility(chunk_size, (3,), (1,), v)
+    decays_t0m = ChannelSpan(clock_t0_k, clock_t0_k, chunk_size, 0.875039)
     clock_m_k = row_clock((w,), (0,), -2)
     visible_mm = visibility(chunk_size, (0,), (1,), v)
+    decays_mm = ChannelSpan(clock_m_k, clock_t0_k, chunk_size, 0.875039)
     visible_mw = visibility(chunk_size, (0,), (2,), v)
     visible_t0w = visibility(chunk_size, (3,), (2,), v)
     clock_end_k = end_clock((w,), -2)
-    P_t0m = ChannelSpan(clock_t0_k, clock_t0_k, visible_t0m, chunk_size, 0.875039).gram(r, b)
-    N_mm = ChannelSpan(clock_m_k, clock_t0_k, visible_mm, chunk_size, 0.875039).gram(a, b)
+    P_t0m = decays_t0m.gram(r, b, visible_t0m)
+    N_mm = decays_mm.gram(a, b, visible_mm)
     A = unit_lower_inverse(N_mm)
-    N_mw = ChannelSpan(clock_m_k, clock_t0_k, visible_mw, chunk_size, 0.875039).gram(a, k)
+    N_mw = decays_mm.gram(a, k, visible_mw)
     N_v = N_mw @ v
     decay_mk = span(clock_m_k, None)
-    P_t0w = ChannelSpan(clock_t0_k, clock_t0_k, visible_t0w, chunk_size, 0.875039).gram(r, k)
+    P_t0w = decays_t0m.gram(r, k, visible_t0w)
     P_v = P_t0w @ v
     decay_t0k = span(clock_t0_k, None)
     decay_k = span(clock_end_k, None)[..., 0, :]
@@ -94,9 +96,11 @@ def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
     clock_end_k = end_clock((w,), -2)
     clock_w_k = row_clock((w,), (1,), -2)
     visible_t0w = visibility(chunk_size, (3,), (2,), v)
+    decays_t0w = ChannelSpan(clock_w_k, clock_w_k, chunk_size, 0.875039)
     visible_t0m = visibility(chunk_size, (3,), (1,), v)
     clock_m_k = row_clock((w,), (0,), -2)
     visible_mw = visibility(chunk_size, (0,), (2,), v)
+    decays_mw = ChannelSpan(clock_m_k, clock_w_k, chunk_size, 0.875039)
     visible_mm = visibility(chunk_size, (0,), (1,), v)
     decay_wk = span(clock_end_k, clock_w_k)
     decay_k = span(clock_end_k, None)[..., 0, :]
@@ -105,24 +109,18 @@ def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
     decay_t0k = span(clock_w_k, None)
     dot_t0w = d_out0 @ v.mT
     dP_t0w = scale * dot_t0w
-    rows_t0k = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).rows(dP_t0w, k)
+    rows_t0k = decays_t0w.rows(dP_t0w, k, visible_t0w)
     dot_t0m = d_out0 @ Z_m.mT
     dP_t0m = scale * dot_t0m
-    rows_t0k_2 = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).rows(
-        dP_t0m, b
-    )
-    rows_wk = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).columns(
-        dP_t0w, r
-    )
-    P_t0m = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).gram(r, b)
+    rows_t0k_2 = decays_t0w.rows(dP_t0m, b, visible_t0m)
+    rows_wk = decays_t0w.columns(dP_t0w, r, visible_t0w)
+    P_t0m = decays_t0w.gram(r, b, visible_t0m)
     dot_mv = P_t0m.mT @ d_out0
     decay_mk = span(clock_m_k, None)
-    rows_mk = ChannelSpan(clock_w_k, clock_w_k, visible_t0m, chunk_size, 0.875039).columns(
-        dP_t0m, r
-    )
-    P_t0w = ChannelSpan(clock_w_k, clock_w_k, visible_t0w, chunk_size, 0.875039).gram(r, k)
+    rows_mk = decays_t0w.columns(dP_t0m, r, visible_t0m)
+    P_t0w = decays_t0w.gram(r, k, visible_t0w)
     dot_wv = P_t0w.mT @ d_out0
-    N_mw = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).gram(a, k)
+    N_mw = decays_mw.gram(a, k, visible_mw)
     dr = scaled_t0k * decay_t0k + rows_t0k + rows_t0k_2
     dot_kv = (r * decay_t0k).mT @ d_out0
     dS = d_state.flatten(0, 1)
@@ -152,16 +150,12 @@ def backward(saved, v, a, b, k, r, w, scale, d_out0, d_state, chunk_size):
     product_mk = dh_Z * b * decay_wk
     total_k_2 = product_mk.sum(-2)
     dN_mw = A_dZ @ v.mT
-    rows_wk_2 = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).columns(
-        dN_mw, a
-    )
+    rows_wk_2 = decays_mw.columns(dN_mw, a, visible_mw)
     dot_mk = A_dZ @ S_0.mT
-    rows_mk_2 = ChannelSpan(clock_m_k, clock_w_k, visible_mw, chunk_size, 0.875039).rows(dN_mw, k)
+    rows_mk_2 = decays_mw.rows(dN_mw, k, visible_mw)
     dN_mm = A_dZ @ Z_m.mT
-    rows_mk_3 = ChannelSpan(clock_m_k, clock_w_k, visible_mm, chunk_size, 0.875039).rows(dN_mm, b)
-    rows_mk_4 = ChannelSpan(clock_m_k, clock_w_k, visible_mm, chunk_size, 0.875039).columns(
-        dN_mm, a
-    )
+    rows_mk_3 = decays_mw.rows(dN_mm, b, visible_mm)
+    rows_mk_4 = decays_mw.columns(dN_mm, a, visible_mm)
     sum_t0k = scaled_t0k * r * decay_t0k + r * rows_t0k + r * rows_t0k_2
     dw = running_sum(
         (

@@ -80,23 +80,14 @@ def rwkv7_prep_fwd_kernel(
             * LOG2_E
         )
         b_w = tl.where(b_w < -256.0, -256.0, b_w)
-        b_w_whole = tl.floor(b_w * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_w_whole, 0)
-        b_Gk = tl.cumsum(b_w - b_w_whole, 0)
-        b_Wk_at0 = b_Wk - b_w_whole
-        b_Gk_at0 = b_Gk - (b_w - b_w_whole)
         # P_t0m = <r, b>_E: [BT, BT]
-        b_Pt0m += tl.where(m_lower, bounded_gram(b_r, b_b, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_Pt0m += tl.where(m_lower, bounded_gram(b_r, b_b, (b_w,), (1,), (1,), 1), 0.0)
         # N_mm = <a, b>_E: [BT, BT]
-        b_N += tl.where(
-            m_strict, bounded_gram(b_a, b_b, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0), 0.0
-        )
+        b_N += tl.where(m_strict, bounded_gram(b_a, b_b, (b_w,), (0,), (1,), 0), 0.0)
         # N_mw = <a, k>_E: [BT, BT]
-        b_Nmw += tl.where(
-            m_strict, bounded_gram(b_a, b_k, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0), 0.0
-        )
+        b_Nmw += tl.where(m_strict, bounded_gram(b_a, b_k, (b_w,), (0,), (1,), 0), 0.0)
         # P_t0w = <r, k>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, bounded_gram(b_r, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
+        b_Pt0w += tl.where(m_lower, bounded_gram(b_r, b_k, (b_w,), (1,), (1,), 1), 0.0)
     i_n = i_c.to(tl.int64)
     # A = (I - N_mm)^-1: [BT, BT]
     b_A = unit_lower_inverse(b_N, BT)
@@ -753,13 +744,11 @@ def rwkv7_gradient_bwd_kernel(
     # dP_t0w = scale dO v: [BT, BT]
     b_dP = scale * b_dot_t0w
     # <dP_t0w, k>_E: [BT, BK]
-    b_rows_t0k = bounded_rows(tl.where(m_lower, b_dP, 0.0), b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0)
+    b_rows_t0k = bounded_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_w,), (1,), (1,), 1)
     # dP_t0m = scale dO Z_m: [BT, BT]
     b_dP_2 = scale * b_dot_t0m
     # <dP_t0m, b>_E: [BT, BK]
-    b_rows_t0k_2 = bounded_rows(
-        tl.where(m_lower, b_dP_2, 0.0), b_b, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_t0k_2 = bounded_rows(tl.where(m_lower, b_dP_2, 0.0), b_b, (b_w,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + r * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_r.to(tl.float32) * b_decay_t0k + b_r.to(tl.float32) * b_rows_t0k
     # (ein_t0 + ein_t0) + r * contract_t0: [BT, BK]
@@ -767,39 +756,27 @@ def rwkv7_gradient_bwd_kernel(
     # dP_t0wT = scale dO v: [BT, BT]
     b_dPT = scale * b_dot_wt0
     # <dP_t0wT, r>_E: [BT, BK]
-    b_rows_wk = bounded_columns(
-        tl.where(m_upper, b_dPT, 0.0), b_r, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk = bounded_columns(tl.where(m_upper, b_dPT, 0.0), b_r, (b_w,), (1,), (1,), 1)
     # <dN_mwT, a>_E: [BT, BK]
-    b_rows_wk_2 = bounded_columns(
-        tl.where(m_above, b_dNT, 0.0), b_a, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_wk_2 = bounded_columns(tl.where(m_above, b_dNT, 0.0), b_a, (b_w,), (0,), (1,), 0)
     # -ein_w + -ein_w: [BT, BK]
     b_sum_wk = -b_k.to(tl.float32) * b_rows_wk_2 - b_k.to(tl.float32) * b_rows_wk
     # <dN_mw, k>_E: [BT, BK]
-    b_rows_mk = bounded_rows(
-        tl.where(m_strict, b_dN, 0.0), b_k, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk = bounded_rows(tl.where(m_strict, b_dN, 0.0), b_k, (b_w,), (0,), (1,), 0)
     # <dN_mm, b>_E: [BT, BK]
-    b_rows_mk_2 = bounded_rows(
-        tl.where(m_strict, b_dN_2, 0.0), b_b, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk_2 = bounded_rows(tl.where(m_strict, b_dN_2, 0.0), b_b, (b_w,), (0,), (1,), 0)
     # ein_m * E(m.read, start) + a * contract_m: [BT, BK]
     b_sum_mk = b_dot_mk * b_a.to(tl.float32) * b_decay_mk_2 + b_a.to(tl.float32) * b_rows_mk
     # (ein_m + ein_m) + a * contract_m: [BT, BK]
     b_sum_mk_2 = b_sum_mk + b_a.to(tl.float32) * b_rows_mk_2
     # <dN_mmT, a>_E: [BT, BK]
-    b_rows_mk_3 = bounded_columns(
-        tl.where(m_above, b_dNT_2, 0.0), b_a, b_Wk_at0, b_Gk_at0, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk_3 = bounded_columns(tl.where(m_above, b_dNT_2, 0.0), b_a, (b_w,), (0,), (1,), 0)
     # -b * contract_m': [BT, BK]
     b_scaled_mk = -b_b.to(tl.float32) * b_rows_mk_3
     # dP_t0mT = scale dO Z_m: [BT, BT]
     b_dPT_2 = scale * b_dot_mt0
     # <dP_t0mT, r>_E: [BT, BK]
-    b_rows_mk_4 = bounded_columns(
-        tl.where(m_upper, b_dPT_2, 0.0), b_r, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0
-    )
+    b_rows_mk_4 = bounded_columns(tl.where(m_upper, b_dPT_2, 0.0), b_r, (b_w,), (1,), (1,), 1)
     # -b * contract_m: [BT, BK]
     b_scaled_mk_2 = -b_b.to(tl.float32) * b_rows_mk_4
     b_dw_later = b_sum_mk_2

@@ -10,10 +10,36 @@ from dataclasses import dataclass
 
 Lengths = tuple[int, int, int]
 """Rows R, columns C and channels K of a decayed product."""
-SLOT_OPS = 6
-"""A column of a sub-block is taken out by select and sum, of clock, rest and values."""
-PAIR_OPS = 8
-"""Gaps of clock and rest, their sum, its bound, two products, a sum and a select."""
+MASK_OPS = 4
+"""Which log decays lie between a row and a border: two compares, a conversion and a packing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decays:
+    """What the decays between two row axes are summed from.
+
+    Attributes:
+        tokens: tokens of a chunk.
+        logs: log decays a token.
+        parts: 16-bit parts in which a float32 log decay goes through a product.
+        alike: whether both axes stand at the same points: one sum serves both.
+    """
+
+    tokens: int
+    logs: int
+    parts: int
+    alike: bool
+
+    def sums(self, lengths: Lengths) -> tuple[int, int]:
+        """(FLOPs, entries of masks) of one sum per row axis."""
+        rows, columns, channels = lengths
+        total = (rows if self.alike else rows + columns) * self.logs
+        return 2 * self.parts * total * self.tokens * channels, total * self.tokens
+
+    def entries(self, lengths: Lengths) -> int:
+        """Exponentials of one sum per row axis."""
+        rows, columns, channels = lengths
+        return (rows if self.alike else rows + columns) * channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +75,38 @@ def inverse(rows: int) -> Count:
     return Count(float_dots=flops, vector=4 * rows * rows, products=products)
 
 
-def bounded_contract(lengths: Lengths, gram: bool) -> Count:
+def bounded_contract(lengths: Lengths, decays: Decays, gram: bool) -> Count:
     """One dot between operands scaled by exponentials of one reference a chunk."""
     rows, columns, channels = lengths
+    flops, masks = decays.sums(lengths)
     scaled = (rows + columns) * channels
     masked = rows * columns if gram else 0
-    flops = 2 * rows * columns * channels
-    return Count(operand_dots=flops, vector=4 * scaled + masked, exp2=scaled, products=1)
+    return Count(
+        operand_dots=flops + 2 * rows * columns * channels,
+        vector=MASK_OPS * masks + 2 * scaled + masked,
+        exp2=decays.entries(lengths),
+        products=1 + decays.parts,
+    )
 
 
-def pairwise_contract(lengths: Lengths, block: tuple[int, int], blocks: int, gram: bool) -> Count:
-    """Sub-blocks: off-diagonal ones by one dot a block row, diagonal ones pair by pair.
+def halved_contract(lengths: Lengths, decays: Decays, gram: bool) -> Count:
+    """A dot for every size of blocks whose halves meet, and the pairs within a token.
 
     Args:
         lengths: R, C and K.
-        block: rows of a sub-block on the axis of the result and on the other one.
-        blocks: sub-blocks on an axis.
-        gram: whether the result has no channels: one rounding less.
+        decays: what lies between the axes.
+        gram: whether the result has no channels.
     """
     rows, columns, channels = lengths
-    own, other = blocks * block[0], block[1]
-    passes = blocks - 1
+    levels = decays.tokens.bit_length() - 1
+    flops, masks = decays.sums(lengths)
     scaled = (rows + columns) * channels
-    off = passes * (6 * scaled + (rows * columns if gram else own * channels))
-    taken = SLOT_OPS * blocks * other * channels
-    pairs = own * channels
+    selected = 4 * rows * columns + (0 if gram else rows * channels)
+    own = 3 * rows * channels * (columns // decays.tokens) + 2 * rows * columns
+    level = MASK_OPS * masks + 2 * scaled + selected + decays.parts * decays.entries(lengths)
     return Count(
-        operand_dots=passes * 2 * rows * columns * channels,
-        vector=off + other * (taken + PAIR_OPS * pairs),
-        exp2=passes * scaled + other * pairs,
-        products=passes,
+        operand_dots=levels * (flops + 2 * rows * columns * channels),
+        vector=levels * level + own,
+        exp2=levels * decays.entries(lengths),
+        products=levels * (1 + decays.parts),
     )

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lincodegen.cost.sizes import KernelSizes
-from lincodegen.cost.tile_functions import Count, bounded_contract, inverse, pairwise_contract
+from lincodegen.cost.tile_functions import (
+    Count,
+    Decays,
+    bounded_contract,
+    halved_contract,
+    inverse,
+)
 from lincodegen.program.ir import Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
@@ -62,8 +68,13 @@ def kernel_work(sizes: KernelSizes) -> tuple[Work, Work]:
     """
     once, executed = Work(), Work()
     axis, tiles = sizes.kernel.tiled, sizes.tiles
-    for tile in kernel_tiles(sizes.program, sizes.kernel):
-        work = _as_work(tile_count(tile, sizes), sizes.call.dtype)
+    made = kernel_tiles(sizes.program, sizes.kernel)
+    clocks = {log.id for tile in made if tile.op == "decay" for log in tile.args}
+    for tile in made:
+        # decayed products sum log decays themselves
+        counted = tile.op != "log_decay" or tile.id in clocks
+        count = tile_count(tile, sizes) if counted else Count(vector=sizes.entries(tile.axes))
+        work = _as_work(count, sizes.call.dtype)
         shared = axis is not None and axis in (*tile.axes, *contracted(tile))
         executed = executed.plus(work.times(tiles))
         once = once.plus(work.times(tiles if shared else 1))
@@ -124,11 +135,13 @@ def _product(tile: Tile, sizes: KernelSizes) -> Count:
 def _decayed_product(tile: Tile, sizes: KernelSizes) -> Count:
     to, origin = tile.attr
     lengths = (sizes.length(to.axis), sizes.length(origin.axis), sizes.length("k"))
+    parts = 3 if sizes.call.dtype == "fp32" else 2
+    group, form = sizes.program.form.group, sizes.program.form
+    points = [
+        [group.clocks(getattr(s, at.moment))[1] for s in form.slots(at.axis)] for at in (to, origin)
+    ]
+    alike = points[0] == points[1]
+    decays = Decays(sizes.config.chunk_size, len(tile.args) - 2, parts, alike)
     gram = "k" not in tile.axes
-    if factored(sizes.program.form.group) and sizes.call.dtype != "fp16":
-        return bounded_contract(lengths, gram)
-    slots = [length // sizes.config.chunk_size for length in lengths[:2]]
-    tokens = max(1, 16 // max(slots))
-    own, other = slots if tile.axes[0] == to.axis else slots[::-1]
-    blocks = sizes.config.chunk_size // tokens
-    return pairwise_contract(lengths, (tokens * own, tokens * other), blocks, gram)
+    bounded = factored(group) and sizes.call.dtype != "fp16"
+    return (bounded_contract if bounded else halved_contract)(lengths, decays, gram)

@@ -36,6 +36,7 @@ class Expressions:
     loop_names: dict[int, str] = field(default_factory=dict)
     state: str = "state"
     spans: dict[str, str] = field(default_factory=dict)
+    between: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         taken = {"chunk_size", "batch", "length", "heads", "i", "num_chunks", "torch", "S", "dS"}
@@ -73,6 +74,20 @@ class Expressions:
                     self._clock(point, bool(channel))
             if not to.border and not origin.border:
                 self._mask(to, origin)
+            if tile.op == "contract":
+                self._between(to, origin)
+
+    def _between(self, to: At, origin: At) -> str:
+        """The name of the decays per channel between two row axes."""
+        clocks = self._clock(to, True), self._clock(origin, True)
+        if clocks not in self.between:
+            self.runtime.add("ChannelSpan")
+            bound = log2_bound(self.program.form.group)
+            tail = "" if bound == float("inf") else f", {bound:.6g}"
+            name = self.names.fresh(f"decays_{to.axis}{origin.axis}".replace("'", ""))
+            self._line(f"{name} = ChannelSpan({clocks[0]}, {clocks[1]}, chunk_size{tail})")
+            self.between[clocks] = name
+        return self.between[clocks]
 
     def _clock(self, point: At, channel: bool) -> str:
         passed = self._passed(point, channel)
@@ -290,22 +305,16 @@ class Expressions:
     def _contract(self, tile: Tile) -> str:
         x, y = tile.args[:2]
         to, origin = tile.attr
-        self.runtime.add("ChannelSpan")
-        bound = log2_bound(self.program.form.group)
-        tail = "" if bound == float("inf") else f", {bound:.6g}"
-        span = (
-            f"ChannelSpan({self._clock(to, True)}, {self._clock(origin, True)}, "
-            f"{self._mask(to, origin)}, chunk_size{tail})"
-        )
+        span, seen = self._between(to, origin), self._mask(to, origin)
         a, b = self._value(x, 0), self._value(y, 0)
         if "k" not in tile.axes:
             if x.axes[0] != to.axis:
                 a, b = b, a
-            return f"{span}.gram({a}, {b})"
+            return f"{span}.gram({a}, {b}, {seen})"
         weight, rows = (x, y) if "k" not in x.axes else (y, x)
         text = self._aligned(weight, (to.axis, origin.axis))
         method = "rows" if tile.axes[0] == to.axis else "columns"
-        return f"{span}.{method}({text}, {self._value(rows, 0)})"
+        return f"{span}.{method}({text}, {self._value(rows, 0)}, {seen})"
 
     def _running(self, tile: Tile) -> str:
         points, (slot, _) = tile.attr

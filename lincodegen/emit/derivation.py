@@ -118,9 +118,9 @@ def _numerics(group: Group, recurrence: Recurrence) -> list[str]:
     for decay in group.decays:
         if decay.channel:
             lines.append(
-                f"* log decay {_shown(decay.log, recurrence)} of every key channel: blocks of 16 "
-                "rows off the diagonal are products of two factors that are at most 1, those on it "
-                "are computed pairwise, since no bound of the log decay makes their factors safe."
+                f"* log decay {_shown(decay.log, recurrence)} of every key channel: blocks of "
+                "tokens are halved down to single ones, and a decay between two halves goes "
+                "through their border: both its factors are at most 1."
             )
     if any(getattr(e, "b", None) is not None for e in group.events):
         lines.append(f"* `{name}`: the triangular system of a chunk is solved by substitution.")

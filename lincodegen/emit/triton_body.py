@@ -319,13 +319,7 @@ class Body:
     def _contract(self, tile: Tile) -> str:
         x, y = tile.args[:2]
         to, origin = tile.attr
-        clocks = (*self.clocks.at(to, True), *self.clocks.at(origin, True))
-        most = max(self.rows.slots(to.axis), self.rows.slots(origin.axis))
-        tokens = max(1, 16 // most)
-        sizes = [tokens * self.rows.slots(p.axis) for p in (to, origin)]
-        passed = self.clocks.passed(to, True)
-        first = passed.index(min(passed))
-        tail = f"{', '.join(clocks)}, {sizes[0]}, {sizes[1]}, {first}"
+        tail = self.clocks.between(to, origin)
         if "k" not in tile.axes:
             left, right = (x, y) if x.axes[0] == to.axis else (y, x)
             tool = f"{self._kind()}_gram"

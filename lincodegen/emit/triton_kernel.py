@@ -141,8 +141,9 @@ class _Printer:
         """A kernel of one chunk, with a loop over tiles of an axis or without; its parameters."""
         index, head, loads, clocks = self._heading()
         before = [*head, *self.body.before]
-        inside = [*loads["inside"], *clocks["inside"], *self.body.inside, *stores["inside"]]
+        inside = [*self.body.inside, *stores["inside"]]
         after = [*self.body.after, *stores["after"]]
+        inside = [*pruned([*loads["inside"], *clocks["inside"]], [*inside, *after]), *inside]
         before = pruned(before, [*inside, *after])
         if self.kernel.looped:
             # what the loop does not need is computed after it: fewer values live through it

@@ -180,6 +180,24 @@ class Clocks:
         self.loaded[(tag, channel)] = names
         return names
 
+    def between(self, to: At, origin: At) -> str:
+        """What tile functions take of two points: log decays, those before each slot, OWN."""
+        self.rows.used.setdefault("t")
+        form = self.rows.program.form
+        logs = "".join(f"{name}, " for name in self._load("t", "tok", True)).strip()
+        reads, writes = self.passed(to, True), self.passed(origin, True)
+        seen = [
+            (p, q)
+            for p, reader in zip(reads, form.slots(to.axis), strict=True)
+            for q, writer in zip(writes, form.slots(origin.axis), strict=True)
+            if (writer.write or 0) < (reader.read or 0)
+        ]
+        own = (1 if all(p == q for p, q in seen) else 2) if seen else 0
+        pairs = ((reads, to), (writes, origin))
+        # a dead slot holds zeros, wherever it stands
+        before = (p + p[-1:] * (self.rows.slots(at.axis) - len(p)) for p, at in pairs)
+        return f"({logs}), {', '.join(map(str, before))}, {own}"
+
     def at(self, point: At, channel: bool) -> tuple[str, str]:
         """The names (whole, rest) of the clock at a point, over rows or at the end."""
         axis = "t0" if point.border else point.axis

@@ -5,7 +5,8 @@ Layout: [N, B * H, R, D], chunks first; R = chunk_size * slots rows of a chunk, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from lincodegen.runtime.tuned import torch_config
 
 LOG2_E = 1.4426950408889634
-SUB_ROWS = 16
 LIMIT = 124.0
 VECTORS = 64
 """Elements that fill whole vectors of every CPU."""
@@ -152,136 +152,109 @@ def visibility(tokens: int, reads: Sequence[int], writes: Sequence[int], like: T
     return earlier | ((column[None, :] == row[:, None]) & (write[None, :] < read[:, None]))
 
 
-class Blocks(NamedTuple):
-    """Sub-chunks of whole tokens: at most 16 rows on either axis, ``number`` a chunk."""
-
-    rows: int
-    columns: int
-    number: int
-
-
-def sub_blocks(rows: int, columns: int, tokens: int) -> Blocks:
-    """The sub-chunks of a pair of row axes."""
-    per_token = max(rows, columns) // tokens
-    size = max(1, min(tokens, SUB_ROWS // per_token))
-    while tokens % size:
-        size -= 1
-    return Blocks(rows // tokens * size, columns // tokens * size, tokens // size)
-
-
-class ChannelSpan(NamedTuple):
+class ChannelSpan:
     """The decays per key channel between a row axis and a column axis of a chunk.
 
-    Off-diagonal sub-chunks take the first reading point of their rows as reference, so that
-    both factors are at most 1; diagonal ones are computed pairwise, exactly.
+    Blocks of tokens are halved down to single ones. Between the halves of a block every decay
+    goes through the first reading point of the later half: both factors are at most 1, and one
+    product serves all blocks of a size. What is left are the pairs within a token. Factors are
+    made once for all products.
+
+    Args:
+        to: the clock at the rows.
+        origin: that at the columns.
+        tokens: of a chunk, a power of two.
+        bound: the least log2 decay of a token, as a magnitude.
     """
 
-    to: Clock
-    origin: Clock
-    visible: Tensor
-    tokens: int
-    bound: float = float("inf")
-    """The least log2 decay of a token, as a magnitude."""
+    def __init__(self, to: Clock, origin: Clock, tokens: int, bound: float = math.inf) -> None:
+        self.to, self.origin, self.tokens = to, origin, tokens
+        self._halves: dict[int, tuple[Tensor, Tensor]] = {}
+        self._first: tuple[Tensor, Tensor] | None = None
+        if bound * tokens <= LIMIT:
+            # a later reference would do, but for a rounding that depends on tokens after a row
+            first = to.at((..., slice(0, 1), slice(None)))
+            self._first = span(to, first), span(first, origin)
 
-    def _blocks(self) -> Blocks:
-        return sub_blocks(self.to.whole.shape[-2], self.origin.whole.shape[-2], self.tokens)
+    def _levels(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(blocks, decays to their later rows, from their earlier columns), small blocks first."""
+        for n in range(self.tokens.bit_length() - 1):
+            if n not in self._halves:
+                self._halves[n] = self._between(self.tokens >> n + 1)
+            yield self.tokens >> n + 1, *self._halves[n]
 
-    def _factored(self) -> Clock | None:
-        """The first clock, where both factors around it are finite: one product serves.
+    def _between(self, blocks: int) -> tuple[Tensor, Tensor]:
+        """Decays from the reference of each block to its later rows, and from earlier columns."""
+        later = Clock(*(_half(x, blocks, 1) for x in self.to))
+        earlier = Clock(*(_half(x, blocks, 0) for x in self.origin))
+        slots = self.to.whole.shape[-2] // self.tokens
+        first = later.at((..., slice(0, slots), slice(None)))
+        if slots > 1:
+            lead = (first.whole + first.rest).argmax(-2, keepdim=True)
+            first = Clock(*(torch.gather(x, -2, lead) for x in first))
+        return span(later, first), span(first, earlier)
 
-        A later one would do as well but for a rounding that depends on tokens after a row.
-        """
-        if self.bound * self.tokens > LIMIT:
-            return None
-        return self.to.at((..., slice(0, 1), slice(None)))
-
-    def _reference(self, block: int, size: int) -> Clock:
-        own = slice(block * size, (block + 1) * size)
-        whole = self.to.whole[..., own, :]
-        lead = (whole + self.to.rest[..., own, :]).argmax(-2, keepdim=True)
-        return Clock(
-            torch.gather(whole, -2, lead),
-            torch.gather(self.to.rest[..., own, :], -2, lead),
-        )
-
-    def _diagonal(self, blocks: Blocks) -> Tensor:
-        """[..., count, r, c, K] decays inside the diagonal sub-chunks."""
-        shape = self.to.whole.shape[:-2]
-        width = self.to.whole.shape[-1]
+    def _within(self, visible: Tensor) -> Tensor:
+        """[..., C, r, c, K] decays between the rows and the columns of each token."""
+        seen = _diagonal_blocks(visible, self.tokens)[..., None]
+        if self.to is self.origin and seen.shape[-3:-1] == (1, 1):
+            return seen.to(self.to.whole.dtype)
         difference = self.to.whole.new_zeros(())
         for to, origin in zip(self.to, self.origin, strict=True):
-            row = to.reshape(*shape, blocks.number, blocks.rows, 1, width)
-            column = origin.reshape(*shape, blocks.number, 1, blocks.columns, width)
-            difference = difference + (row - column)
-        seen = self.visible.reshape(blocks.number, blocks.rows, blocks.number, blocks.columns)
-        own = torch.arange(blocks.number, device=seen.device)
-        hidden = ~seen[own, :, own, :][..., None]
-        return _exp2(difference.masked_fill_(hidden, float("-inf")))
+            rows, columns = (x.unflatten(-2, (self.tokens, -1)) for x in (to, origin))
+            difference = difference + (rows[..., :, None, :] - columns[..., None, :, :])
+        return _exp2(difference.masked_fill_(~seen, float("-inf")))
 
-    def gram(self, x: Tensor, y: Tensor) -> Tensor:
+    def gram(self, x: Tensor, y: Tensor, visible: Tensor) -> Tensor:
         """[..., R, C]: sum_k x y decay, 0 where the write is not visible."""
-        if (ref := self._factored()) is not None:
-            product = (x * span(self.to, ref)) @ (y * span(ref, self.origin)).mT
-            return product.masked_fill_(~self.visible, 0.0)
-        blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.number
+        if self._first is not None:
+            late, early = self._first
+            return ((x * late) @ (y * early).mT).masked_fill_(~visible, 0.0)
         out = x.new_zeros(*x.shape[:-1], y.shape[-2])
-        for i in range(1, n):
-            ref = self._reference(i, r)
-            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
-            left = x[..., rows, :] * span(self.to.at((..., rows, slice(None))), ref)
-            right = y[..., before, :] * span(ref, self.origin.at((..., before, slice(None))))
-            out[..., rows, before] = left @ right.mT
-        decay = self._diagonal(blocks)
-        left = x.reshape(*x.shape[:-2], n, r, 1, -1)
-        right = y.reshape(*y.shape[:-2], n, 1, c, -1)
-        inner = ((decay * left) * right).sum(-1)
-        for i in range(n):
-            out[..., i * r : (i + 1) * r, i * c : (i + 1) * c] = inner[..., i, :, :]
+        rows, columns = (t.unflatten(-2, (self.tokens, -1)) for t in (x, y))
+        pairs = self._within(visible) * rows[..., :, None, :] * columns[..., None, :, :]
+        _diagonal_blocks(out, self.tokens).copy_(pairs.sum(-1))
+        for blocks, late, early in self._levels():
+            left, right = _half(x, blocks, 1) * late, _half(y, blocks, 0) * early
+            _corners(out, blocks).copy_(left @ right.mT)
         return out
 
-    def rows(self, weight: Tensor, y: Tensor) -> Tensor:
+    def rows(self, weight: Tensor, y: Tensor, visible: Tensor) -> Tensor:
         """[..., R, K]: sum over columns of W y decay."""
-        if (ref := self._factored()) is not None:
-            seen = weight.masked_fill(~self.visible, 0.0)
-            return (seen @ (y * span(ref, self.origin))) * span(self.to, ref)
-        blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.number
-        inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
-        right = y.reshape(*y.shape[:-2], n, 1, c, -1)
-        out = (inner * right).sum(-2).reshape(*y.shape[:-2], n * r, y.shape[-1])
-        for i in range(1, n):
-            ref = self._reference(i, r)
-            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
-            right = y[..., before, :] * span(ref, self.origin.at((..., before, slice(None))))
-            part = weight[..., rows, before] @ right
-            out[..., rows, :] += part * span(self.to.at((..., rows, slice(None))), ref)
+        if self._first is not None:
+            late, early = self._first
+            return (weight.masked_fill(~visible, 0.0) @ (y * early)) * late
+        own = _diagonal_blocks(weight, self.tokens)[..., None] * self._within(visible)
+        out = (own * y.unflatten(-2, (self.tokens, 1, -1))).sum(-2).flatten(-3, -2)
+        for blocks, late, early in self._levels():
+            part = _corners(weight, blocks) @ (_half(y, blocks, 0) * early)
+            _half(out, blocks, 1).add_(part * late)
         return out
 
-    def columns(self, weight: Tensor, x: Tensor) -> Tensor:
+    def columns(self, weight: Tensor, x: Tensor, visible: Tensor) -> Tensor:
         """[..., C, K]: sum over rows of W x decay."""
-        if (ref := self._factored()) is not None:
-            seen = weight.masked_fill(~self.visible, 0.0)
-            return (seen.mT @ (x * span(self.to, ref))) * span(ref, self.origin)
-        blocks = self._blocks()
-        r, c, n = blocks.rows, blocks.columns, blocks.number
-        inner = self._weights(weight, blocks)[..., None] * self._diagonal(blocks)
-        left = x.reshape(*x.shape[:-2], n, r, 1, -1)
-        out = (inner * left).sum(-3).reshape(*x.shape[:-2], n * c, x.shape[-1])
-        for i in range(1, n):
-            ref = self._reference(i, r)
-            rows, before = slice(i * r, (i + 1) * r), slice(0, i * c)
-            left = x[..., rows, :] * span(self.to.at((..., rows, slice(None))), ref)
-            part = weight[..., rows, before].mT @ left
-            out[..., before, :] += part * span(ref, self.origin.at((..., before, slice(None))))
+        if self._first is not None:
+            late, early = self._first
+            return (weight.masked_fill(~visible, 0.0).mT @ (x * late)) * early
+        own = _diagonal_blocks(weight, self.tokens)[..., None] * self._within(visible)
+        rows = x.unflatten(-2, (self.tokens, -1))
+        out = (own * rows[..., :, None, :]).sum(-3).flatten(-3, -2)
+        for blocks, late, early in self._levels():
+            part = _corners(weight, blocks).mT @ (_half(x, blocks, 1) * late)
+            _half(out, blocks, 0).add_(part * early)
         return out
 
-    def _weights(self, weight: Tensor, blocks: Blocks) -> Tensor:
-        """[..., count, r, c]: the diagonal sub-chunks of W."""
-        r, c, n = blocks.rows, blocks.columns, blocks.number
-        own = torch.arange(n, device=weight.device)
-        split = weight.reshape(*weight.shape[:-2], n, r, n, c)
-        return split.movedim(-2, -3)[..., own, own, :, :]
+
+def _half(x: Tensor, blocks: int, which: int) -> Tensor:
+    """[..., blocks, R / (2 blocks), K]: the earlier or the later rows of every block."""
+    return x.unflatten(-2, (blocks, 2, -1))[..., which, :, :]
+
+
+def _corners(x: Tensor, blocks: int) -> Tensor:
+    """[..., blocks, r, c]: of each diagonal block its later rows and its earlier columns."""
+    own = _diagonal_blocks(x, blocks)
+    rows, columns = (n // 2 for n in own.shape[-2:])
+    return own[..., rows:, :columns]
 
 
 def unit_lower_inverse(matrix: Tensor) -> Tensor:
@@ -302,8 +275,8 @@ def unit_lower_inverse(matrix: Tensor) -> Tensor:
     block = rows + pad if own is None else own.solve_block
     half = 1
     while half < min(rows, block):
-        n = _diagonal_blocks(matrix, 2 * half)
-        t = _diagonal_blocks(inverse, 2 * half)
+        blocks = (rows + pad) // (2 * half)
+        n, t = _diagonal_blocks(matrix, blocks), _diagonal_blocks(inverse, blocks)
         right = torch.matmul(n[..., half:, :half], t[..., :half, :half])
         t[..., half:, :half] = torch.matmul(t[..., half:, half:], right)
         half *= 2
@@ -314,10 +287,9 @@ def unit_lower_inverse(matrix: Tensor) -> Tensor:
     return inverse[..., :rows, :rows]
 
 
-def _diagonal_blocks(x: Tensor, size: int) -> Tensor:
-    """[..., R / size, size, size], a view of [..., R, R]."""
-    count = x.shape[-1] // size
-    blocks = x.unflatten(-2, (count, size)).unflatten(-1, (count, size))
+def _diagonal_blocks(x: Tensor, count: int) -> Tensor:
+    """[..., count, R / count, C / count], a view of [..., R, C]."""
+    blocks = x.unflatten(-2, (count, -1)).unflatten(-1, (count, -1))
     return blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 

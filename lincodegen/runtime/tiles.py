@@ -1,8 +1,6 @@
 """Tile functions of the generated Triton kernels: inverse and per-channel decayed products.
 
-A chunk's rows are token-major, ``RS`` (``CS``) slots a token on the row (column) axis; sub-blocks
-are whole tokens with at most 16 rows on either axis. Clocks are cumulative log2 decays as a
-whole part, exact, and a small rest.
+A chunk's rows are token-major, ``RS`` (``CS``) slots a token on the row (column) axis.
 """
 
 from __future__ import annotations
@@ -65,138 +63,189 @@ def unit_lower_inverse(b_n, BT: tl.constexpr):
 
 
 @triton.jit
-def _row_of(b_x, i):
-    """Row i of a tile, as a vector."""
-    o_r = tl.arange(0, b_x.shape[0])
-    return tl.sum(tl.where(o_r[:, None] == i, b_x, 0.0), 0)
+def _total(m_in, b_g, EXACT: tl.constexpr):
+    """[R, K]: for each row the sum of the log decays where a mask [R, N] holds.
 
-
-@triton.jit
-def _slot_of(b_x, j):
-    """[N, K]: entry j on the middle axis of a tile [N, R, K]."""
-    o_r = tl.arange(0, b_x.shape[1])
-    return tl.sum(tl.where(o_r[None, :, None] == j, b_x, 0.0), 1)
-
-
-@triton.jit
-def decayed_gram(
-    b_x, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
-):
-    """[R, C]: sum_k x[r,k] y[c,k] 2^(clock_r - clock_c), not yet masked inside a sub-block.
-
-    Off-diagonal sub-blocks take the earliest reading point of their rows, row ``FIRST``, as
-    reference: both factors are at most 1. Diagonal ones are computed pairwise.
+    A product on tensor cores: float32 goes in bfloat16 parts, of 16 bits in all or of 24.
     """
-    R: tl.constexpr = b_x.shape[0]
-    C: tl.constexpr = b_y.shape[0]
-    K: tl.constexpr = b_x.shape[1]
-    N: tl.constexpr = R // RB
-    o_r = tl.arange(0, R) // RB
-    o_c = tl.arange(0, C) // CB
-    b_a = tl.zeros([R, C], dtype=tl.float32)
-    for i in tl.static_range(1, N):
-        b_w0 = _row_of(b_wr, i * RB + FIRST)
-        b_g0 = _row_of(b_gr, i * RB + FIRST)
-        b_left = b_x * tl.exp2((b_wr - b_w0[None, :]) + (b_gr - b_g0[None, :]))
-        b_right = b_y * tl.exp2((b_w0[None, :] - b_wc) + (b_g0[None, :] - b_gc))
-        b_left = tl.where(o_r[:, None] == i, b_left, 0.0).to(b_x.dtype)
-        b_right = tl.where(o_c[:, None] < i, b_right, 0.0).to(b_x.dtype)
-        b_a += tl.dot(b_left, tl.trans(b_right), input_precision="ieee")
-    b_x3 = tl.reshape(b_x, [N, RB, K]).to(tl.float32)
-    b_y3 = tl.reshape(b_y, [N, CB, K]).to(tl.float32)
-    b_wr3, b_gr3 = tl.reshape(b_wr, [N, RB, K]), tl.reshape(b_gr, [N, RB, K])
-    b_wc3, b_gc3 = tl.reshape(b_wc, [N, CB, K]), tl.reshape(b_gc, [N, CB, K])
-    o_j = tl.arange(0, CB)
-    b_d = tl.zeros([N, RB, CB], dtype=tl.float32)
-    for j in range(CB):
-        b_w = b_wr3 - _slot_of(b_wc3, j)[:, None, :]
-        b_g = b_gr3 - _slot_of(b_gc3, j)[:, None, :]
-        b_p = b_x3 * _slot_of(b_y3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
-        b_d = tl.where(o_j[None, None, :] == j, tl.sum(b_p, 2)[:, :, None], b_d)
-    b_wide = tl.broadcast_to(tl.reshape(b_d, [R, 1, CB]), [R, N, CB])
-    return tl.where(o_r[:, None] == o_c[None, :], tl.reshape(b_wide, [R, C]), b_a)
+    if b_g.dtype == tl.float32:
+        b_in = m_in.to(tl.bfloat16)
+        b_high = b_g.to(tl.bfloat16)
+        b_rest = b_g - b_high.to(tl.float32)
+        b_low = b_rest.to(tl.bfloat16)
+        b_sum = tl.dot(b_in, b_high) + tl.dot(b_in, b_low)
+        if EXACT:
+            b_sum += tl.dot(b_in, (b_rest - b_low.to(tl.float32)).to(tl.bfloat16))
+    else:
+        b_sum = tl.dot(m_in.to(b_g.dtype), b_g, input_precision="ieee")
+    return b_sum
 
 
 @triton.jit
-def _diagonal(b_p, RB: tl.constexpr, CB: tl.constexpr):
-    """[N, RB, CB]: the diagonal sub-blocks of a tile [R, C]."""
-    R: tl.constexpr = b_p.shape[0]
-    C: tl.constexpr = b_p.shape[1]
-    N: tl.constexpr = R // RB
-    o_r = tl.arange(0, R) // RB
-    o_c = tl.arange(0, C) // CB
-    b_p = tl.where(o_r[:, None] == o_c[None, :], b_p, 0.0)
-    return tl.reshape(tl.sum(tl.reshape(b_p, [R, N, CB]), 1), [N, RB, CB])
+def _passed(N: tl.constexpr, LOGS: tl.constexpr, PASSED: tl.constexpr):
+    """(token, log decays passed since the chunk's start) of every row of an axis."""
+    SLOTS: tl.constexpr = len(PASSED)
+    o_r = tl.arange(0, N * SLOTS)
+    o_t = o_r // SLOTS
+    o_p = o_t * LOGS
+    for j in tl.static_range(SLOTS):
+        o_p += tl.where(o_r % SLOTS == j, PASSED[j], 0)
+    return o_t, o_p
 
 
 @triton.jit
-def decayed_rows(
-    b_p, b_y, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
-):
-    """[R, K]: sum_c p[r,c] y[c,k] 2^(clock_r - clock_c), p zero where a write is not visible."""
-    R: tl.constexpr = b_p.shape[0]
-    K: tl.constexpr = b_y.shape[1]
-    N: tl.constexpr = R // RB
-    o_r = tl.arange(0, R) // RB
-    o_c = tl.arange(0, b_p.shape[1]) // CB
-    b_p3 = _diagonal(b_p, RB, CB)
-    b_y3 = tl.reshape(b_y, [N, CB, K]).to(tl.float32)
-    b_wr3, b_gr3 = tl.reshape(b_wr, [N, RB, K]), tl.reshape(b_gr, [N, RB, K])
-    b_wc3, b_gc3 = tl.reshape(b_wc, [N, CB, K]), tl.reshape(b_gc, [N, CB, K])
-    o_j = tl.arange(0, CB)
-    b_z3 = tl.zeros([N, RB, K], dtype=tl.float32)
-    for j in range(CB):
-        b_w = b_wr3 - _slot_of(b_wc3, j)[:, None, :]
-        b_g = b_gr3 - _slot_of(b_gc3, j)[:, None, :]
-        b_pj = tl.sum(tl.where(o_j[None, None, :] == j, b_p3, 0.0), 2)
-        b_z3 += (
-            b_pj[:, :, None] * _slot_of(b_y3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
-        )
-    b_z = tl.reshape(b_z3, [R, K])
-    for i in tl.static_range(1, N):
-        b_w0 = _row_of(b_wr, i * RB + FIRST)
-        b_g0 = _row_of(b_gr, i * RB + FIRST)
-        b_right = b_y * tl.exp2((b_w0[None, :] - b_wc) + (b_g0[None, :] - b_gc))
-        b_right = tl.where(o_c[:, None] < i, b_right, 0.0).to(b_y.dtype)
-        b_left = tl.where(o_r[:, None] == i, b_p, 0.0).to(b_y.dtype)
-        b_part = tl.dot(b_left, b_right, input_precision="ieee")
-        b_part *= tl.exp2((b_wr - b_w0[None, :]) + (b_gr - b_g0[None, :]))
-        b_z += tl.where(o_r[:, None] == i, b_part, 0.0)
+def prefix_sum(b_logs, PASSED: tl.constexpr, EXACT: tl.constexpr):
+    """[R, K]: the sum of the log decays before each row."""
+    N: tl.constexpr = b_logs[0].shape[0]
+    _, o_p = _passed(N, len(b_logs), PASSED)
+    o_n = tl.arange(0, N) * len(b_logs)
+    b_sum = tl.zeros([N * len(PASSED), b_logs[0].shape[1]], dtype=tl.float32)
+    b_rest = tl.zeros_like(b_sum)
+    for j in tl.static_range(len(b_logs)):
+        m_before = (o_n + j)[None, :] < o_p[:, None]
+        if EXACT:
+            # 256ths add up exactly: the sum may be far larger than the difference of two
+            b_whole = tl.floor(b_logs[j] * 256.0 + 0.5) * 0.00390625
+            b_sum += _total(m_before, b_whole, True)
+            b_rest += _total(m_before, b_logs[j] - b_whole, True)
+        else:
+            b_sum += _total(m_before, b_logs[j], False)
+    return b_sum + b_rest
+
+
+@triton.jit
+def _away(b_logs, size, N: tl.constexpr, PASSED: tl.constexpr, EXACT: tl.constexpr):
+    """[R, K]: the decay between each row and the border of the halves of its block of 2 size."""
+    o_t, o_p = _passed(N, len(b_logs), PASSED)
+    o_n = tl.arange(0, N)
+    m_half = (o_t[:, None] ^ o_n[None, :]) < size
+    m_late = (o_t & size) != 0
+    b_sum = tl.zeros([N * len(PASSED), b_logs[0].shape[1]], dtype=tl.float32)
+    for j in tl.static_range(len(b_logs)):
+        m_before = (o_n * len(b_logs) + j)[None, :] < o_p[:, None]
+        b_sum += _total(m_half & (m_before == m_late[:, None]), b_logs[j], EXACT)
+    return tl.exp2(b_sum)
+
+
+@triton.jit
+def _beside(b_logs, N: tl.constexpr, PASSED: tl.constexpr, AT: tl.constexpr, EXACT: tl.constexpr):
+    """[R, K]: the decay between each row and the point past AT log decays of its token."""
+    o_t, o_p = _passed(N, len(b_logs), PASSED)
+    m_own = o_t[:, None] == tl.arange(0, N)[None, :]
+    b_sum = tl.zeros([N * len(PASSED), b_logs[0].shape[1]], dtype=tl.float32)
+    for j in tl.static_range(len(b_logs)):
+        m_before = (o_t * len(b_logs) + j < o_p)[:, None]
+        m_in = m_own & m_before if j >= AT else m_own & ~m_before
+        b_sum += _total(m_in, b_logs[j], EXACT)
+    return tl.exp2(b_sum)
+
+
+@triton.jit
+def _of_token(b_x, ROWS: tl.constexpr, SLOTS: tl.constexpr, AT: tl.constexpr):
+    """[ROWS, K]: for each row of an axis, row AT of its token on another axis, SLOTS a token."""
+    if b_x.shape[0] == ROWS and SLOTS == 1:
+        b_own = b_x
+    else:
+        N: tl.constexpr = b_x.shape[0] // SLOTS
+        K: tl.constexpr = b_x.shape[1]
+        m_at = (tl.arange(0, SLOTS) == AT)[None, :, None]
+        b_row = tl.sum(tl.where(m_at, tl.reshape(b_x, [N, SLOTS, K]), 0.0), 1)
+        b_own = tl.reshape(tl.broadcast_to(b_row[:, None, :], [N, ROWS // N, K]), [ROWS, K])
+    return b_own
+
+
+@triton.jit
+def _own_column(N: tl.constexpr, RS: tl.constexpr, CS: tl.constexpr, AT: tl.constexpr):
+    """[N RS, N CS]: whether a column is row AT of the row's token."""
+    o_first = tl.arange(0, N * RS) // RS * CS
+    return (o_first + AT)[:, None] == tl.arange(0, N * CS)[None, :]
+
+
+@triton.jit
+def _levels(N: tl.constexpr):
+    """How often N tokens, at most 128, can be halved."""
+    return (N > 1) + (N > 2) + (N > 4) + (N > 8) + (N > 16) + (N > 32) + (N > 64)
+
+
+@triton.jit
+def _between(size, N: tl.constexpr, RS: tl.constexpr, CS: tl.constexpr):
+    """[N RS, N CS]: whether rows and columns lie in the two halves of a block of 2 size tokens."""
+    o_r, o_c = tl.arange(0, N * RS) // RS, tl.arange(0, N * CS) // CS
+    o_gap = o_r[:, None] ^ o_c[None, :]
+    return (o_gap >= size) & (o_gap < 2 * size)
+
+
+@triton.jit
+def decayed_gram(b_x, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
+    """[R, C]: sum_k x[r,k] y[c,k] decay(r, c), finite but not yet masked above the diagonal.
+
+    Blocks of tokens are halved down to single ones. Between the halves of a block every decay
+    goes through their border: both factors are at most 1. What is left are the pairs within a
+    token. A tile function takes every log decay of a chunk, base 2, as [N, K], and how many of
+    them lie before each read (write) in its token; OWN: whether a write is visible to a read
+    of its token, 1 if no decay lies between.
+    """
+    N: tl.constexpr = b_logs[0].shape[0]
+    RS: tl.constexpr = len(READS)
+    CS: tl.constexpr = len(WRITES)
+    EXACT: tl.constexpr = b_x.dtype == tl.float32
+    b_a = tl.zeros([N * RS, N * CS], dtype=tl.float32)
+    if OWN:
+        for j in tl.static_range(CS):
+            b_pair = b_x.to(tl.float32) * _of_token(b_y, N * RS, CS, j)
+            if OWN == 2:
+                b_pair *= _beside(b_logs, N, READS, WRITES[j], EXACT)
+            b_a = tl.where(_own_column(N, RS, CS, j), tl.sum(b_pair, 1)[:, None], b_a)
+    for i in range(_levels(N)):
+        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
+        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
+        b_left, b_right = (b_x * b_late).to(b_x.dtype), (b_y * b_early).to(b_x.dtype)
+        b_part = tl.dot(b_left, tl.trans(b_right), input_precision="ieee")
+        b_a = tl.where(_between(1 << i, N, RS, CS), b_part, b_a)
+    return b_a
+
+
+@triton.jit
+def decayed_rows(b_p, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
+    """[R, K]: sum_c p[r,c] y[c,k] decay(r, c), p zero where a write is not visible."""
+    N: tl.constexpr = b_logs[0].shape[0]
+    RS: tl.constexpr = len(READS)
+    CS: tl.constexpr = len(WRITES)
+    EXACT: tl.constexpr = b_y.dtype == tl.float32
+    b_z = tl.zeros([N * RS, b_y.shape[1]], dtype=tl.float32)
+    if OWN:
+        for j in tl.static_range(CS):
+            b_pj = tl.sum(tl.where(_own_column(N, RS, CS, j), b_p, 0.0), 1)
+            b_part = b_pj[:, None] * _of_token(b_y, N * RS, CS, j)
+            if OWN == 2:
+                b_part *= _beside(b_logs, N, READS, WRITES[j], EXACT)
+            b_z += b_part
+    for i in range(_levels(N)):
+        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
+        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
+        b_left = tl.where(_between(1 << i, N, RS, CS), b_p, 0.0).to(b_y.dtype)
+        b_z += tl.dot(b_left, (b_y * b_early).to(b_y.dtype), input_precision="ieee") * b_late
     return b_z
 
 
 @triton.jit
-def decayed_columns(
-    b_p, b_x, b_wr, b_gr, b_wc, b_gc, RB: tl.constexpr, CB: tl.constexpr, FIRST: tl.constexpr
-):
-    """[C, K]: sum_r p[c,r] x[r,k] 2^(clock_r - clock_c), p [C, R] zero where not visible."""
-    R: tl.constexpr = b_x.shape[0]
-    C: tl.constexpr = b_p.shape[0]
-    K: tl.constexpr = b_x.shape[1]
-    N: tl.constexpr = R // RB
-    o_r = tl.arange(0, R) // RB
-    o_c = tl.arange(0, C) // CB
-    b_p3 = _diagonal(b_p, CB, RB)
-    b_x3 = tl.reshape(b_x, [N, RB, K]).to(tl.float32)
-    b_wr3, b_gr3 = tl.reshape(b_wr, [N, RB, K]), tl.reshape(b_gr, [N, RB, K])
-    b_wc3, b_gc3 = tl.reshape(b_wc, [N, CB, K]), tl.reshape(b_gc, [N, CB, K])
-    o_j = tl.arange(0, RB)
-    b_z3 = tl.zeros([N, CB, K], dtype=tl.float32)
-    for j in range(RB):
-        b_w = _slot_of(b_wr3, j)[:, None, :] - b_wc3
-        b_g = _slot_of(b_gr3, j)[:, None, :] - b_gc3
-        b_pj = tl.sum(tl.where(o_j[None, None, :] == j, b_p3, 0.0), 2)
-        b_z3 += (
-            b_pj[:, :, None] * _slot_of(b_x3, j)[:, None, :] * tl.exp2(tl.minimum(b_w + b_g, 0.0))
-        )
-    b_z = tl.reshape(b_z3, [C, K])
-    for i in tl.static_range(1, N):
-        b_w0 = _row_of(b_wr, i * RB + FIRST)
-        b_g0 = _row_of(b_gr, i * RB + FIRST)
-        b_left = b_x * tl.exp2((b_wr - b_w0[None, :]) + (b_gr - b_g0[None, :]))
-        b_left = tl.where(o_r[:, None] == i, b_left, 0.0).to(b_x.dtype)
-        b_right = tl.where((o_c[:, None] < i) & (o_r[None, :] == i), b_p, 0.0).to(b_x.dtype)
-        b_part = tl.dot(b_right, b_left, input_precision="ieee")
-        b_part *= tl.exp2((b_w0[None, :] - b_wc) + (b_g0[None, :] - b_gc))
-        b_z += tl.where(o_c[:, None] < i, b_part, 0.0)
+def decayed_columns(b_p, b_x, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
+    """[C, K]: sum_r p[c,r] x[r,k] decay(r, c), p [C, R] zero where a write is not visible."""
+    N: tl.constexpr = b_logs[0].shape[0]
+    RS: tl.constexpr = len(READS)
+    CS: tl.constexpr = len(WRITES)
+    EXACT: tl.constexpr = b_x.dtype == tl.float32
+    b_z = tl.zeros([N * CS, b_x.shape[1]], dtype=tl.float32)
+    if OWN:
+        for j in tl.static_range(RS):
+            b_pj = tl.sum(tl.where(_own_column(N, CS, RS, j), b_p, 0.0), 1)
+            b_part = b_pj[:, None] * _of_token(b_x, N * CS, RS, j)
+            if OWN == 2:
+                b_part *= _beside(b_logs, N, WRITES, READS[j], EXACT)
+            b_z += b_part
+    for i in range(_levels(N)):
+        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
+        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
+        b_left = tl.where(_between(1 << i, N, CS, RS), b_p, 0.0).to(b_x.dtype)
+        b_z += tl.dot(b_left, (b_x * b_late).to(b_x.dtype), input_precision="ieee") * b_early
     return b_z

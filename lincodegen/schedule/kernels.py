@@ -2,7 +2,7 @@
 
 Rules, none of which knows a recurrence:
 
-* Inverses and pairwise decayed grams are pinned to a state-free ``prep`` kernel; any other
+* Inverses and grams decayed per channel are pinned to a state-free ``prep`` kernel; any other
   state-free tile sinks into the kernels that use it and is computed again there. Operands
   times a decay per key channel come from a ``decay`` kernel instead: two clocks of a whole
   chunk would take every register of a scan, but not one: see `_one_clock`.

@@ -20,7 +20,8 @@ def factored(group: Group, tokens: int = CHUNK_ROWS) -> bool:
     """Whether one reference a chunk serves every channel decay of it.
 
     |bound| tokens log2 e <= 124: then both factors of a decay are finite and each
-    decayed product is one matrix product. Else diagonal sub-blocks are computed pairwise.
+    decayed product is one matrix product. Else blocks of tokens are halved down to single ones,
+    and every decay goes through the border of two halves.
     """
     return log2_bound(group) * tokens <= LIMIT
 
@@ -37,6 +38,6 @@ def describe(group: Group) -> str:
         )
     reason = "has no lower bound" if bound == float("inf") else f"may reach 2^-{bound:.3g} a token"
     return (
-        f"a channel decay {reason}: sub-blocks of 16 rows, diagonal ones computed pairwise, "
-        "the others with the first reading point of their rows as reference"
+        f"a channel decay {reason}: blocks of tokens are halved down to single ones, and every "
+        "decay goes through the border of two halves, so that both its factors are at most 1"
     )

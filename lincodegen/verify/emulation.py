@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincodegen.runtime.backend import backend
@@ -47,11 +46,9 @@ def emulator(op: Op, dtype: torch.dtype) -> Op | None:
     return emulated
 
 
-def _general_span(
-    to: Clock, origin: Clock, visible: Tensor, tokens: int, _bound: float = math.inf
-) -> ChannelSpan:
+def _general_span(to: Clock, origin: Clock, tokens: int, _bound: float = math.inf) -> ChannelSpan:
     """float16 holds no more than 2^16: its kernels take the general form whatever the bound."""
-    return ChannelSpan(to, origin, visible, tokens)
+    return ChannelSpan(to, origin, tokens)
 
 
 def _copy(module: ModuleType, name: str) -> ModuleType:

@@ -7,7 +7,7 @@ import pytest
 from lincodegen.config import Config
 from lincodegen.cost.launch import Compiled, resident_programs, rounds
 from lincodegen.cost.predict import Load, predict, rank_correlation
-from lincodegen.cost.tile_functions import bounded_contract, inverse, pairwise_contract
+from lincodegen.cost.tile_functions import Decays, bounded_contract, halved_contract, inverse
 from lincodegen.cost.work import Work
 from lincodegen.targets import load_target
 
@@ -83,16 +83,20 @@ def test_occupancy_of_registers_shared_memory_and_threads():
 
 
 def test_tile_functions_by_hand():
-    """Four blocks of 16 rows: the off-diagonal ones by three products of the whole tile."""
+    """Sixty-four tokens are halved six times, and each time all rows meet all columns."""
     assert inverse(16).float_dots == 6 * 2 * 16**3
     assert inverse(32).float_dots == 2 * inverse(16).float_dots + 2 * 2 * 16**3
     assert inverse(32).products == 2 * 6 + 2
-    gram = pairwise_contract((64, 64, 128), (16, 16), 4, True)
-    assert (gram.operand_dots, gram.products) == (3 * 2 * 64 * 64 * 128, 3)
-    # a pass scales rows and columns; a diagonal block takes one a pair of its rows and channel
-    assert gram.exp2 == 3 * 2 * 64 * 128 + 4 * 16 * 16 * 128
-    bounded = bounded_contract((64, 64, 128), True)
-    assert (bounded.operand_dots, bounded.exp2) == (2 * 64 * 64 * 128, 2 * 64 * 128)
+    lengths, decays = (64, 64, 128), Decays(64, 1, 2, True)
+    gram = halved_contract(lengths, decays, True)
+    # a level: two 16-bit parts of the log decays through a mask of 64 by 64, then the gram
+    assert gram.operand_dots == 6 * (2 + 1) * 2 * 64 * 64 * 128
+    assert (gram.exp2, gram.products) == (6 * 64 * 128, 6 * (2 + 1))
+    bounded = bounded_contract(lengths, decays, True)
+    assert (bounded.operand_dots, bounded.exp2) == (3 * 2 * 64 * 64 * 128, 64 * 128)
+    # axes at two points have sums of their own
+    apart = halved_contract(lengths, Decays(64, 1, 2, False), True)
+    assert (apart.exp2, apart.operand_dots) == (2 * gram.exp2, 6 * (4 + 1) * 2 * 64 * 64 * 128)
 
 
 def test_rank_correlation():
