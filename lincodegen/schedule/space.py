@@ -50,7 +50,7 @@ class SearchSpace:
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
         for values in product(*(p.values for p in self.parameters)):
-            config = Config(*values)
+            config = Config(*values[:-1], descriptors=bool(values[-1]))
             if not self.broken(config, target):
                 yield config
 
@@ -86,6 +86,7 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
         Parameter("tile_v", _tiles(kernel, extents, "v")),
         Parameter("num_warps", (2, 4, 8)),
         Parameter("num_stages", (1, 2, 3) if _loops(kernel) else (1,)),
+        Parameter("descriptors", (False, True) if _scans_rows(kernel, extents) else (False,)),
     )
     return SearchSpace(parameters, _limits(kernel, extents))
 
@@ -93,6 +94,11 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
 def _loops(kernel: Kernel) -> bool:
     """Whether there is a loop to pipeline: over chunks, or over tiles of an axis."""
     return kernel.carry is not None or kernel.looped is not None
+
+
+def _scans_rows(kernel: Kernel, extents: Extents) -> bool:
+    """Whether its loop over chunks loads rows, one a token: what descriptors are printed for."""
+    return kernel.carry is not None and 1 in extents.slots
 
 
 def _tiles(kernel: Kernel, extents: Extents, axis: str) -> tuple[int, ...]:
@@ -134,6 +140,10 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         Limit(
             "loaded tiles wait in shared memory",
             lambda c, t: staged(c) <= t.shared_per_block,
+        ),
+        Limit(
+            "descriptors are loaded through where the hardware has them",
+            lambda c, t: t.descriptors or not c.descriptors,
         ),
         Limit(
             "the carried state takes at most half of a thread's registers",
