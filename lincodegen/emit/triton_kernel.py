@@ -54,7 +54,6 @@ class ScanContext:
     state_offset: str
     reverse: bool
     kept: str | None
-    placed: bool
     numbered: bool
     chunk: tuple[str, ...]
     body: tuple[str, ...]
@@ -384,7 +383,6 @@ class _Printer:
             offset,
             bool(carry and carry.reverse),
             carry.kept if carry else None,
-            bool(self.row_tiles),
             bool(carry and carry.kept) or "i_c" in identifiers("\n".join(chunk)),
             tuple(chunk),
             tuple(body),

@@ -9,7 +9,7 @@ from lincodegen.emit.triton_rows import SIZES, TILES, Rows
 from lincodegen.program.ir import Axes, strip
 from lincodegen.schedule.kernels import Kernel
 
-LOADING = ("element_type", "load_rows", "place_in_batch")
+LOADING = ("element_type", "load_rows")
 """Functions of `lincodegen.runtime.rows` that a kernel may call."""
 
 
@@ -35,14 +35,16 @@ class RowTile:
 
     def load(self) -> str:
         """The statement that loads the tile."""
-        at = f"(i_b, {self.head}, i_s + i_t * BT, {self.column})"
+        at = f"(i_bh // H, {self.head}, i_t * BT, {self.column})"
         columns = f"o_{self.axis}, m_{self.axis}, {SIZES[self.axis]}"
-        text = f"load_rows({self.name}, {self.row}, {self.mask}, {columns}, {at}, cu_seqlens)"
+        text = f"load_rows({self.name}, {self.row}, {self.mask}, {columns}, {at})"
         return f"b_{self.name} = {text}"
 
 
 def row_tiles(kernel: Kernel, rows: Rows, loads: Mapping[str, Axes]) -> dict[str, RowTile]:
     """The row tiles of a scan by name; other kernels load through pointers alone.
+
+    So do summaries: a descriptor ends where a sequence does, not where a segment does.
 
     Args:
         kernel: that loads.
@@ -52,7 +54,7 @@ def row_tiles(kernel: Kernel, rows: Rows, loads: Mapping[str, Axes]) -> dict[str
     operands = {o.name: o for _, o in rows.program.operands}
     stores = {s.name: s for s in kernel.given}
     found: dict[str, RowTile] = {}
-    for name, own in loads.items() if kernel.carry else ():
+    for name, own in loads.items() if kernel.carry and kernel.role != "summary" else ():
         if name in stores and stores[name].kind != "rows":
             continue
         axes = strip(stores[name].tile).axes if name in stores else own

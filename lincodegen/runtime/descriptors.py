@@ -21,23 +21,22 @@ _ALIGNED = 16
 def rows_of(
     x: Tensor, tile: str, config: Mapping[str, int], chunk_size: int, cu_seqlens: Tensor | None
 ) -> Tensor | TensorDescriptor:
-    """What a kernel loads tiles of rows from: a descriptor where its configuration asks for one.
+    """What a scan loads tiles of rows from: a descriptor where its configuration asks for one.
 
-    Where the device or the layout has no descriptors it is the tensor itself.
+    It is the tensor itself where the device or the layout has no descriptors, and for packed
+    sequences and segments: what a descriptor reads beyond their ends are the rows of neighbours,
+    and a mask on what was read costs more registers than descriptors save.
 
     Args:
         x: [B, T, H, D], contiguous.
         tile: the name of D's tile, ``BK`` or ``BV``.
         config: of the kernel.
         chunk_size: rows of a tile.
-        cu_seqlens: rows at which packed sequences or segments start, else None. With them rows
-            are numbered through all of the batch.
+        cu_seqlens: rows at which packed sequences or segments start, else None.
     """
-    if not config.get("descriptors") or not _describable(x):
+    if not config.get("descriptors") or cu_seqlens is not None or not _describable(x):
         return x
     batch, tokens, heads, size = x.shape
-    if cu_seqlens is not None:
-        batch, tokens = 1, batch * tokens
     strides = [tokens * heads * size, size, heads * size, 1]
     block = [1, 1, chunk_size, config[tile]]
     return TensorDescriptor(x, [batch, heads, tokens, size], strides, block)
@@ -47,8 +46,7 @@ def _describable(x: Tensor) -> bool:
     """Whether the device has descriptors and those of a tensor's rows are aligned."""
     row = x.shape[-1] * x.element_size()
     aligned = x.data_ptr() % _ALIGNED == 0 and row % _ALIGNED == 0
-    # coordinates of a load are 32-bit integers
-    return aligned and 0 < x.shape[0] * x.shape[1] < 1 << 31 and has_descriptors(x.device)
+    return aligned and x.numel() > 0 and has_descriptors(x.device)
 
 
 @cache

@@ -17,29 +17,16 @@ def element_type(x):
 
 
 @triton.jit
-def place_in_batch(i_b, i_0, cu_seqlens):
-    """Batch entry and token of it at which sequence i_b starts, whose first row is i_0."""
-    if cu_seqlens is None:
-        i_s = 0
-    else:
-        i_b = 0
-        i_s = i_0.to(tl.int32)
-    return i_b, i_s
-
-
-@triton.jit
-def load_rows(x, row, m_row, o_c, m_c, size, at, cu_seqlens):
-    """Channels o_c of rows of a chunk, zeros where a mask is false.
+def load_rows(x, row, m_row, o_c, m_c, size, at):
+    """Channels ``o_c`` of the rows of a chunk, zeros where a mask is false.
 
     x is a pointer to [rows, ``size``], or a descriptor of [B, H, T, ``size``] with blocks
-    [1, 1, BT, BD], which ``at`` places: batch entry, head, token, channel. The hardware reads
-    zeros beyond the last token and the last channel; packed sequences have neighbours there.
+    [1, 1, BT, BD]; ``at`` is where the block starts: batch entry, head, token, channel. The
+    hardware reads zeros beyond the last token and the last channel, which is what masks are for.
     """
     if isinstance(x, tl.tensor_descriptor):
-        b_x = tl.reshape(x.load([at[0], at[1], at[2], at[3]]), [x.block_shape[2], x.block_shape[3]])
-        if cu_seqlens is not None:
-            # a product with the mask would keep what is not finite
-            b_x = tl.where(m_row[:, None], b_x, 0.0)
+        b_x = x.load([at[0], at[1], at[2], at[3]])
+        b_x = tl.reshape(b_x, [x.block_shape[2], x.block_shape[3]])
     else:
         b_x = tl.load(
             x + row[:, None] * size + o_c[None, :], mask=m_row[:, None] & m_c[None, :], other=0.0

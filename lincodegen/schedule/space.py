@@ -61,17 +61,19 @@ class SearchSpace:
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """Sizes behind a kernel's axes.
+    """Sizes behind a kernel's axes, and how it may load.
 
     Attributes:
         sizes: channels by axis, "k" and "v".
         slots: rows a token of each row axis, dead ones included.
         operand_bytes: bytes of one entry of a dot operand.
+        described: whether it has loads that tensor descriptors may serve.
     """
 
     sizes: Mapping[str, int]
     slots: tuple[int, ...]
     operand_bytes: int
+    described: bool = False
 
     def whole(self, axis: str) -> int:
         """The tile that holds an axis: a power of two, `LEAST_TILE` at least."""
@@ -86,7 +88,7 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
         Parameter("tile_v", _tiles(kernel, extents, "v")),
         Parameter("num_warps", (2, 4, 8)),
         Parameter("num_stages", (1, 2, 3) if _loops(kernel) else (1,)),
-        Parameter("descriptors", (False, True) if _scans_rows(kernel, extents) else (False,)),
+        Parameter("descriptors", (False, True) if extents.described else (False,)),
     )
     return SearchSpace(parameters, _limits(kernel, extents))
 
@@ -94,11 +96,6 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
 def _loops(kernel: Kernel) -> bool:
     """Whether there is a loop to pipeline: over chunks, or over tiles of an axis."""
     return kernel.carry is not None or kernel.looped is not None
-
-
-def _scans_rows(kernel: Kernel, extents: Extents) -> bool:
-    """Whether its loop over chunks loads rows, one a token: what descriptors are printed for."""
-    return kernel.carry is not None and 1 in extents.slots
 
 
 def _tiles(kernel: Kernel, extents: Extents, axis: str) -> tuple[int, ...]:

@@ -129,7 +129,8 @@ def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[
     not tell one way to load from the other.
     """
     label, sizes = kernel.launch.label, _axes(kernel, model)
-    extents = Extents(sizes, kernel.slots, model.call.operand_bytes)
+    described = bool(kernel.launch.row_tiles)
+    extents = Extents(sizes, kernel.slots, model.call.operand_bytes, described)
     space = search_space(kernel.kernel, extents)
     allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
@@ -137,7 +138,7 @@ def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in plain}
     best = sorted(plain, key=key.__getitem__)[: pool.candidates]
     other = (replace(c, descriptors=True) for c in best[: pool.candidates // 2])
-    return [*best, *(c for c in other if c in allowed and kernel.launch.row_tiles)]
+    return [*best, *(c for c in other if c in allowed)]
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

@@ -15,7 +15,7 @@ from lincodegen.loading import shipped_names
 from lincodegen.pipeline import compile_spec
 from lincodegen.resources import generated_dir, specs_dir
 from lincodegen.targets import from_device, load_target
-from lincodegen.tune.candidates import Model, Pool, first_choice, shortlist
+from lincodegen.tune.candidates import DESCRIBED, OPTIONS, Model, Pool, first_choice, shortlist
 from lincodegen.tune.kernels import op_kernels
 from lincodegen.tune.neighbours import kernel_cuts, neighbours
 from lincodegen.tune.records import Resources as Needs
@@ -121,6 +121,56 @@ def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
     config = first_choice(found)
     assert config.schedule is None
     assert dict(config.kernels).keys() == found.chunks[64].keys()
+
+
+def test_candidates_are_compiled_with_descriptors_too(compiled, tmp_path):
+    """Every scan; of equal ones those with pointers come first, and both ways are options."""
+    kernels, model = compiled
+    asked = []
+
+    def compiler(jobs):
+        asked.extend(jobs)
+        return tuple(resources(job) for job in jobs)
+
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    offered = {k.launch.label for k in kernels.kernels if k.launch.row_tiles}
+    assert offered == {"scan_fwd", "scan_bwd", "states_fwd"}
+    described = [j for j in asked if "tensordesc" in str(j.arguments)]
+    assert len(described) == len(offered) * len(found.chunks) * Pool(tmp_path).candidates // 2
+    for options in found.chunks.values():
+        for label, own in options.items():
+            ways = [o.config.descriptors for o in own]
+            assert ways.count(False) <= OPTIONS
+            assert ways.count(True) == (DESCRIBED if label in offered else 0)
+            assert not ways[0]
+
+
+def test_descriptors_that_keep_a_scan_from_spilling_come_first(compiled, tmp_path):
+    kernels, model = compiled
+
+    def compiler(jobs):
+        return tuple(
+            resources(j, stack_bytes=0 if "tensordesc" in str(j.arguments) else 512) for j in jobs
+        )
+
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    chosen = dict(first_choice(found).kernels)
+    assert {n for n, c in chosen.items() if c.descriptors} == {"scan_fwd", "scan_bwd", "states_fwd"}
+    assert found.nearest(found.config(found.starts()[0])) == found.starts()[0]
+
+
+def test_targets_without_descriptors_are_not_asked_for_them(compiled, tmp_path):
+    kernels, usual = compiled
+    model = Model(usual.kernels, usual.call, load_target("sm_80"))
+    asked = []
+
+    def compiler(jobs):
+        asked.extend(jobs)
+        return tuple(resources(job) for job in jobs)
+
+    shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    assert asked
+    assert "tensordesc" not in str([job.arguments for job in asked])
 
 
 class Peculiar(Model):
