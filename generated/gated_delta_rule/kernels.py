@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
-from lincodegen.runtime.rows import element_type, load_rows, place_in_batch
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -107,7 +107,6 @@ def gated_delta_rule_scan_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(q)
     o_i = tl.arange(0, BT)
@@ -131,23 +130,12 @@ def gated_delta_rule_scan_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -231,7 +219,6 @@ def gated_delta_rule_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(k)
     o_i = tl.arange(0, BT)
@@ -253,19 +240,10 @@ def gated_delta_rule_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
@@ -345,7 +323,6 @@ def gated_delta_rule_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(k)
     o_i = tl.arange(0, BT)
@@ -368,15 +345,9 @@ def gated_delta_rule_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_do = load_rows(
-            do, row, m_t, o_v, m_v, V, (i_b, i_h, i_s + i_t * BT, i_v * BV), cu_seqlens
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
@@ -780,9 +751,8 @@ def gated_delta_rule_summary_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
-    dtype = element_type(k)
+    dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -802,20 +772,13 @@ def gated_delta_rule_summary_fwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -880,9 +843,8 @@ def gated_delta_rule_summary_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
-    dtype = element_type(do)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -903,14 +865,14 @@ def gated_delta_rule_summary_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_do = load_rows(
-            do, row, m_t, o_v, m_v, V, (i_b, i_h, i_s + i_t * BT, i_v * BV), cu_seqlens
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
@@ -1003,10 +965,10 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         passed = torch.empty_like(entered)
         config = tiles("gated_delta_rule", "states_fwd", "v", k, K=K, V=V)
         gated_delta_rule_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
-            rows_of(k, "BK", config, chunk_size, scans.rows),
+            k,
             A,
             beta,
-            rows_of(v, "BV", config, chunk_size, scans.rows),
+            v,
             g,
             entered,
             passed,
@@ -1181,9 +1143,9 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         passed = torch.empty_like(h0)
         config = tiles("gated_delta_rule", "scan_bwd", "v", k, K=K, V=V)
         gated_delta_rule_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            rows_of(do, "BV", config, chunk_size, scans.rows),
-            rows_of(q, "BK", config, chunk_size, scans.rows),
-            rows_of(k, "BK", config, chunk_size, scans.rows),
+            do,
+            q,
+            k,
             A,
             beta,
             g,

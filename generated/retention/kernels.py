@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
-from lincodegen.runtime.rows import element_type, load_rows, place_in_batch
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -45,7 +45,6 @@ def retention_scan_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(q)
     o_i = tl.arange(0, BT)
@@ -67,21 +66,10 @@ def retention_scan_fwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         row = (i_0 + o_t) * H + i_h
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -150,7 +138,6 @@ def retention_states_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(k)
     o_i = tl.arange(0, BT)
@@ -169,18 +156,9 @@ def retention_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -239,7 +217,6 @@ def retention_scan_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
     dtype = element_type(k)
     o_i = tl.arange(0, BT)
@@ -260,15 +237,9 @@ def retention_scan_bwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
-        )
-        b_do = load_rows(
-            do, row, m_t, o_v, m_v, V, (i_b, i_h, i_s + i_t * BT, i_v * BV), cu_seqlens
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
@@ -590,9 +561,8 @@ def retention_summary_fwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
-    dtype = element_type(k)
+    dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -610,18 +580,11 @@ def retention_summary_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = load_rows(
-            k, row_k, m_t, o_k, m_k, K, (i_b, i_h // (H // H_k), i_s + i_t * BT, 0), cu_seqlens
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_v = load_rows(
-            v,
-            row_v,
-            m_t,
-            o_v,
-            m_v,
-            V,
-            (i_b, i_h // (H // H_v), i_s + i_t * BT, i_v * BV),
-            cu_seqlens,
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -670,9 +633,8 @@ def retention_summary_bwd_kernel(
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    i_b, i_s = place_in_batch(i_bh // H, i_0, cu_seqlens)
     NT = tl.cdiv(T, BT)
-    dtype = element_type(do)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -689,11 +651,11 @@ def retention_summary_bwd_kernel(
         m_t = o_t < T
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         row = (i_0 + o_t) * H + i_h
-        b_do = load_rows(
-            do, row, m_t, o_v, m_v, V, (i_b, i_h, i_s + i_t * BT, i_v * BV), cu_seqlens
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_q = load_rows(
-            q, row_q, m_t, o_k, m_k, K, (i_b, i_h // (H // H_q), i_s + i_t * BT, 0), cu_seqlens
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -738,8 +700,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         passed = torch.empty_like(entered)
         config = tiles("retention", "states_fwd", "v", v, K=K, V=V)
         retention_summary_fwd_kernel[(triton.cdiv(W, config["BV"]) * scans.number * H,)](
-            rows_of(k, "BK", config, chunk_size, scans.rows),
-            rows_of(v, "BV", config, chunk_size, scans.rows),
+            k,
+            v,
             g,
             entered,
             passed,
@@ -899,8 +861,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         passed = torch.empty_like(h0)
         config = tiles("retention", "scan_bwd", "v", v, K=K, V=V)
         retention_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            rows_of(do, "BV", config, chunk_size, scans.rows),
-            rows_of(q, "BK", config, chunk_size, scans.rows),
+            do,
+            q,
             g,
             entered,
             passed,
