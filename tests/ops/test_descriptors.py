@@ -1,11 +1,14 @@
-"""Scans that load through tensor descriptors: the bits that they give through pointers."""
+"""Scans that load through tensor descriptors: the bits that they give through pointers.
+
+On a CUDA device the backward, in a thread of its own, sees no pin: it loads through pointers.
+"""
 
 import gc
 import weakref
 
 import pytest
 import torch
-from op_cases import device_of, op_of, recurrence_of, sizes_of, small_case
+from op_cases import HAS_CUDA, device_of, op_of, recurrence_of, sizes_of, small_case
 from test_packed import arguments, gradients, run
 
 from lincodegen.config import Config, OpConfig
@@ -87,7 +90,7 @@ def test_a_split_schedule_scans_through_descriptors_too(built):
     found = results_of("gated_delta_rule", tensors, "split", described=True)
     assert_same_bits(found, through_pointers)
     # k and v for the states, twice; k, q and the cotangent on the way back
-    assert len(built) == 7
+    assert len(built) == (2 if HAS_CUDA else 7)
 
 
 @pytest.mark.parametrize("sizes", [(48, 12, 8), (20, 16, 8)])
@@ -99,7 +102,8 @@ def test_rows_of_an_odd_number_of_bytes_are_loaded_through_pointers(built, sizes
     assert_same_bits(results_of(name, tensors, described=True), through_pointers)
     keys, values = sizes_of(name, sizes).values()
     # q, k and v; k and v again for the states; k, q and the cotangent on the way back
-    assert len(built) == 5 * (keys % 8 == 0) + 3 * (values % 8 == 0)
+    counts = (2, 1) if HAS_CUDA else (5, 3)
+    assert len(built) == counts[0] * (keys % 8 == 0) + counts[1] * (values % 8 == 0)
 
 
 @pytest.mark.parametrize("described", [False, True])

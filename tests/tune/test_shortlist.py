@@ -17,7 +17,7 @@ from lincodegen.resources import generated_dir, specs_dir
 from lincodegen.targets import from_device, load_target
 from lincodegen.tune.candidates import DESCRIBED, OPTIONS, Model, Pool, first_choice, shortlist
 from lincodegen.tune.kernels import op_kernels
-from lincodegen.tune.neighbours import kernel_cuts, neighbours
+from lincodegen.tune.neighbours import described_kernels, kernel_cuts, neighbours
 from lincodegen.tune.records import Resources as Needs
 from lincodegen.tune.shortlist import POINTS, Option, Shortlist
 
@@ -40,6 +40,18 @@ def test_neighbours_of_every_shipped_default_make_a_space(op):
     changed = [found.config(p).kernels for p in starts if p[:2] == starts[0][:2]][1:]
     differences = [sum(a != b for a, b in zip(c, default.kernels, strict=True)) for c in changed]
     assert set(differences) == {1}
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_of_neighbours_one_a_scan_loads_through_descriptors(target):
+    folder = generated_dir() / "gated_delta_rule"
+    found = neighbours(folder, "gated_delta_rule", 128, load_target(target))
+    assert described_kernels(folder) == {"scan_fwd", "states_fwd", "scan_bwd"}
+    for options in found.chunks.values():
+        for label, own in options.items():
+            asking = [o.config for o in own if o.config.descriptors]
+            expected = target == "sm_90" and label in described_kernels(folder)
+            assert asking == [replace(own[0].config, descriptors=True)] * expected
 
 
 def test_an_op_without_defaults_has_no_neighbours(tmp_path):
