@@ -33,6 +33,7 @@ class Config:
         tile_v: likewise of V.
         num_warps: warps a program.
         num_stages: depth of software pipelining; 1 is none.
+        descriptors: whether tiles of rows are loaded through tensor descriptors.
     """
 
     chunk_size: int
@@ -40,6 +41,7 @@ class Config:
     tile_v: int
     num_warps: int
     num_stages: int
+    descriptors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class OpConfig:
         rows = {label: asdict(config) for label, config in self.kernels}
         for row in rows.values():
             del row["chunk_size"]
+            if not row["descriptors"]:
+                del row["descriptors"]
         own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
         own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
         return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}
@@ -114,8 +118,7 @@ class OpConfig:
         if schedule is not None and schedule not in SCHEDULES:
             raise ValueError(f"schedule {schedule!r}; expected: one of {', '.join(SCHEDULES)}")
         rows = {str(k): _mapping(v, k) for k, v in _mapping(data.get("kernels"), "kernels").items()}
-        names = [f.name for f in fields(Config)][1:]
-        kernels = {k: Config(size, *(_number(v, name) for name in names)) for k, v in rows.items()}
+        kernels = {k: _kernel_config(size, v) for k, v in rows.items()}
         segment = _number(data, "segment_chunks") if "segment_chunks" in data else 0
         if segment and schedule != "segment":
             raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
@@ -179,6 +182,14 @@ def _mapping(value: object, what: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is {type(value).__name__}; expected: an object")
     return value
+
+
+def _kernel_config(chunk_size: int, row: Mapping[str, Any]) -> Config:
+    names = [f.name for f in fields(Config) if f.name not in ("chunk_size", "descriptors")]
+    descriptors = row.get("descriptors", False)
+    if not isinstance(descriptors, bool):
+        raise ValueError(f"descriptors = {descriptors!r}; expected: true or false")
+    return Config(chunk_size, *(_number(row, n) for n in names), descriptors=descriptors)
 
 
 def _number(data: Mapping[str, Any], name: str) -> int:

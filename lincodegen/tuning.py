@@ -70,6 +70,7 @@ class Choice:
     def __str__(self) -> str:
         kernels = ", ".join(
             f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
+            f"{' descriptors' * c.descriptors}"
             for label, c in self.config.kernels
         )
         return f"{self.op}, {self.bucket}: chunk {self.config.chunk_size}, {kernels}"

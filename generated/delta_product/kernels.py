@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -96,7 +98,7 @@ def delta_product_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = q.dtype.element_ty
+    dtype = element_type(q)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -121,9 +123,7 @@ def delta_product_scan_fwd_kernel(
         row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
@@ -311,12 +311,8 @@ def delta_product_scan_bwd_kernel(
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         m_t0mT = o_t[None, :] >= t_m[:, None]
@@ -901,7 +897,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         config = tiles("delta_product", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_product_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            q,
+            rows_of(q, "BK", config, chunk_size, scans.rows),
             k,
             A,
             beta,
@@ -1018,8 +1014,8 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     delta_product_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         k,
-        q,
-        do,
+        rows_of(q, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
         beta,
         dr,

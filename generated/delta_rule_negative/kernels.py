@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -92,7 +94,7 @@ def delta_rule_negative_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = q.dtype.element_ty
+    dtype = element_type(q)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -114,16 +116,12 @@ def delta_rule_negative_scan_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         # q k: [BT, BT]
         b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
@@ -187,7 +185,7 @@ def delta_rule_negative_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -207,12 +205,10 @@ def delta_rule_negative_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
@@ -274,7 +270,7 @@ def delta_rule_negative_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -295,15 +291,9 @@ def delta_rule_negative_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
@@ -818,9 +808,9 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
         delta_rule_negative_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            k,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             A,
             z,
             h0,
@@ -870,11 +860,11 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         config = tiles("delta_rule_negative", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         delta_rule_negative_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            q,
-            k,
+            rows_of(q, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             A,
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             o,
             h0,
             ht,
@@ -926,9 +916,9 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     delta_rule_negative_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
         beta,
-        v,
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         A,
         z,
         h0,
@@ -986,9 +976,9 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     delta_rule_negative_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        q,
-        do,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(q, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
         beta,
         dr,

@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -140,7 +142,7 @@ def dplr_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = a.dtype.element_ty
+    dtype = element_type(a)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -183,23 +185,19 @@ def dplr_scan_fwd_kernel(
         )
         b_gk_last = tl.where(b_gk_last < -256.0, -256.0, b_gk_last)
         b_Ek_start_at0 = tl.exp2(tl.cumsum(b_gk_last, 0))
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a = load_rows(a, row_a, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_a), i_t * BT, 0))
         # a * E(m.read, start): [BT, BK]
         b_product_mk = b_a.to(tl.float32) * b_Ek_start_at0
         # a * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
         b_Ek_start = tl.exp2(tl.cumsum(b_gk, 0))
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # N_mw v: [BT, BV]
@@ -225,9 +223,7 @@ def dplr_scan_fwd_kernel(
         )
         b_gk_next = tl.where(b_gk_next < -256.0, -256.0, b_gk_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_gk_next, 0, reverse=True))
-        b_b = tl.load(
-            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b = load_rows(b, row_b, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_b), i_t * BT, 0))
         # b * E(end, m.write) Z_m: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_b.to(tl.float32) * b_Ek_end).to(dtype)),
@@ -236,9 +232,7 @@ def dplr_scan_fwd_kernel(
         )
         # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
         b_sum_kv = b_Ek[:, None] * b_h + b_dot_kv
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv_2 = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
@@ -406,20 +400,14 @@ def dplr_states_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_b_end = tl.load(
-            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -487,7 +475,7 @@ def dplr_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = b_end.dtype.element_ty
+    dtype = element_type(b_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -504,26 +492,16 @@ def dplr_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_b_end = tl.load(
-            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q_start = tl.load(
-            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -1213,12 +1191,12 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Nmw,
-            v,
-            a_start,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            rows_of(a_start, "BK", config, chunk_size, scans.rows),
             A,
-            b_end,
+            rows_of(b_end, "BK", config, chunk_size, scans.rows),
             decay,
-            k_end,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
             z,
             h0,
             ht,
@@ -1266,15 +1244,15 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
         config = tiles("dplr", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         dplr_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            a,
-            q,
+            rows_of(a, "BK", config, chunk_size, scans.rows),
+            rows_of(q, "BK", config, chunk_size, scans.rows),
             Nmw,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             A,
             Pt0m,
             Pt0w,
-            b,
-            k,
+            rows_of(b, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             gk,
             o,
             h0,
@@ -1368,12 +1346,12 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=No
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         Nmw,
-        v,
-        a_start,
+        rows_of(v, "BV", config, chunk_size, scans.rows),
+        rows_of(a_start, "BK", config, chunk_size, scans.rows),
         A,
-        b_end,
+        rows_of(b_end, "BK", config, chunk_size, scans.rows),
         decay,
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         z,
         h0,
         ht,
@@ -1427,16 +1405,16 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=No
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     dplr_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        b_end,
+        rows_of(b_end, "BK", config, chunk_size, scans.rows),
         Pt0m,
-        do,
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         Pt0w,
         Nmw,
-        q_start,
+        rows_of(q_start, "BK", config, chunk_size, scans.rows),
         decay,
-        a_start,
+        rows_of(a_start, "BK", config, chunk_size, scans.rows),
         dr,
         dv,
         dht,

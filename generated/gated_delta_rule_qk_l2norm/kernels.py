@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -106,7 +108,7 @@ def gated_delta_rule_qk_l2norm_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = q.dtype.element_ty
+    dtype = element_type(q)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -128,16 +130,12 @@ def gated_delta_rule_qk_l2norm_scan_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -222,7 +220,7 @@ def gated_delta_rule_qk_l2norm_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -242,12 +240,10 @@ def gated_delta_rule_qk_l2norm_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
@@ -328,7 +324,7 @@ def gated_delta_rule_qk_l2norm_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -349,15 +345,9 @@ def gated_delta_rule_qk_l2norm_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
@@ -1011,9 +1001,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         gated_delta_rule_qk_l2norm_states_fwd_kernel[
             (triton.cdiv(V, config["BV"]) * scans.number * H,)
         ](
-            k,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             A,
             g,
             z,
@@ -1069,11 +1059,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         gated_delta_rule_qk_l2norm_scan_fwd_kernel[
             (triton.cdiv(V, config["BV"]) * scans.number * H,)
         ](
-            q,
-            k,
+            rows_of(q, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             A,
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             g,
             o,
             h0,
@@ -1130,9 +1120,9 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     gated_delta_rule_qk_l2norm_states_fwd_kernel[
         (triton.cdiv(V, config["BV"]) * scans.number * H,)
     ](
-        k,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
         beta,
-        v,
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         A,
         g,
         z,
@@ -1196,9 +1186,9 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     gated_delta_rule_qk_l2norm_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        q,
-        do,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(q, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
         beta,
         g,

@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -99,7 +101,7 @@ def hgrn2_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = q.dtype.element_ty
+    dtype = element_type(q)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -130,15 +132,13 @@ def hgrn2_scan_fwd_kernel(
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_Ek = tl.exp2(tl.sum(b_g, 0))
         b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # P_t0w v: [BT, BV]
@@ -157,9 +157,7 @@ def hgrn2_scan_fwd_kernel(
         )
         b_g_next = tl.where(b_g_next < -256.0, -256.0, b_g_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_g_next, 0, reverse=True))
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
@@ -273,7 +271,7 @@ def hgrn2_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_end.dtype.element_ty
+    dtype = element_type(k_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -292,11 +290,9 @@ def hgrn2_states_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
@@ -344,7 +340,7 @@ def hgrn2_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_end.dtype.element_ty
+    dtype = element_type(k_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -361,17 +357,11 @@ def hgrn2_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_q_start = tl.load(
-            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -853,8 +843,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         hgrn2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             decay,
-            k_end,
-            v,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             h0,
             ht,
             h,
@@ -899,10 +889,10 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         config = tiles("hgrn2", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         hgrn2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            q,
+            rows_of(q, "BK", config, chunk_size, scans.rows),
             Pt0w,
-            v,
-            k,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             g,
             o,
             h0,
@@ -980,8 +970,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     hgrn2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         decay,
-        k_end,
-        v,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         h0,
         ht,
         h,
@@ -1029,11 +1019,11 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     hgrn2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         Pt0w,
-        do,
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         decay,
-        q_start,
+        rows_of(q_start, "BK", config, chunk_size, scans.rows),
         dv,
         dht,
         dh0,

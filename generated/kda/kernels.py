@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -116,7 +118,7 @@ def kda_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -148,22 +150,18 @@ def kda_scan_fwd_kernel(
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_Ek = tl.exp2(tl.sum(b_g, 0))
         b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(m.read, start): [BT, BK]
         b_product_mk = b_k.to(tl.float32) * b_Ek_start
         # k * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
@@ -318,7 +316,7 @@ def kda_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_start.dtype.element_ty
+    dtype = element_type(k_start)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -337,18 +335,14 @@ def kda_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_start = tl.load(
-            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -411,7 +405,7 @@ def kda_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_end.dtype.element_ty
+    dtype = element_type(k_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -429,22 +423,14 @@ def kda_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_q_start = tl.load(
-            q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_start = tl.load(
-            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -1052,12 +1038,12 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
         kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            k_start,
+            rows_of(k_start, "BK", config, chunk_size, scans.rows),
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             A,
             decay,
-            k_end,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
             z,
             h0,
             ht,
@@ -1103,11 +1089,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         config = tiles("kda", "scan_fwd", "v", k, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
         kda_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            k,
-            q,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(q, "BK", config, chunk_size, scans.rows),
             A,
             beta,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             Pt0m,
             g,
             o,
@@ -1191,12 +1177,12 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     kda_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k_start,
+        rows_of(k_start, "BK", config, chunk_size, scans.rows),
         beta,
-        v,
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         A,
         decay,
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         z,
         h0,
         ht,
@@ -1253,14 +1239,14 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     dv = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     kda_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         Pt0m,
-        do,
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
         beta,
-        q_start,
+        rows_of(q_start, "BK", config, chunk_size, scans.rows),
         decay,
-        k_start,
+        rows_of(k_start, "BK", config, chunk_size, scans.rows),
         dr,
         dv,
         dht,

@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored, whole
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -41,7 +43,7 @@ def linear_attention_normalized_S_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = qs.dtype.element_ty
+    dtype = element_type(qs)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -61,14 +63,10 @@ def linear_attention_normalized_S_scan_fwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         row = (i_0 + o_t) * H + i_h
-        b_qs = tl.load(
-            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         # qs k: [BT, BT]
         b_qs_k = tl.dot(b_qs, tl.trans(b_k), input_precision=PRECISION)
@@ -120,7 +118,7 @@ def linear_attention_normalized_S_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -137,11 +135,9 @@ def linear_attention_normalized_S_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
@@ -186,7 +182,7 @@ def linear_attention_normalized_S_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -205,15 +201,9 @@ def linear_attention_normalized_S_scan_bwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_qs = tl.load(
-            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -580,8 +570,8 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
         linear_attention_normalized_S_states_fwd_kernel[
             (triton.cdiv(V, config["BV"]) * scans.number * H,)
         ](
-            k,
-            v,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             h0,
             ht,
             h,
@@ -630,9 +620,9 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
         linear_attention_normalized_S_scan_fwd_kernel[
             (triton.cdiv(V, config["BV"]) * scans.number * H,)
         ](
-            qs,
-            k,
-            v,
+            rows_of(qs, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             o,
             h0,
             ht,
@@ -681,8 +671,8 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     linear_attention_normalized_S_states_fwd_kernel[
         (triton.cdiv(V, config["BV"]) * scans.number * H,)
     ](
-        k,
-        v,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         h0,
         ht,
         h,
@@ -734,9 +724,9 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     linear_attention_normalized_S_scan_bwd_kernel[
         (triton.cdiv(V, config["BV"]) * scans.number * H,)
     ](
-        k,
-        qs,
-        do,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(qs, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         dv,
         dht,
         dh0,
@@ -823,12 +813,8 @@ def linear_attention_normalized_z_scan_fwd_kernel(
         row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row = (i_0 + o_t) * H + i_h
-        b_qs = tl.load(
-            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # qs k: [BT, BT]
         b_qs_k = tl.dot(b_qs, tl.trans(b_k), input_precision=PRECISION)
         # P_t0w = qs k * E(t0.read, w.write): [BT, BT]
@@ -866,7 +852,7 @@ def linear_attention_normalized_z_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -876,9 +862,7 @@ def linear_attention_normalized_z_states_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(h + p_s + o_k, b_h.to(dtype), mask=m_k)
         # sum k: [BK]
@@ -908,7 +892,7 @@ def linear_attention_normalized_z_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = qs.dtype.element_ty
+    dtype = element_type(qs)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -920,9 +904,7 @@ def linear_attention_normalized_z_scan_bwd_kernel(
         row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
         row = (i_0 + o_t) * H + i_h
         b_do = tl.load(do + row, mask=m_t, other=0.0).to(tl.float32)
-        b_qs = tl.load(
-            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(dh + p_s + o_k, b_dh.to(dtype), mask=m_k)
         # dO_t0 * qs: [BK]
@@ -1071,7 +1053,7 @@ def forward_z(qs, k, state, chunk_size, packed=None):
         config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
         h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
         linear_attention_normalized_z_states_fwd_kernel[(scans.number * H,)](
-            k,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             h0,
             ht,
             h,
@@ -1110,8 +1092,8 @@ def forward_z(qs, k, state, chunk_size, packed=None):
         config = tiles("linear_attention_normalized", "z_scan_fwd", "", qs, K=K)
         o = torch.empty(B, T, H, dtype=torch.float32, device=qs.device)
         linear_attention_normalized_z_scan_fwd_kernel[(scans.number * H,)](
-            qs,
-            k,
+            rows_of(qs, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             o,
             h0,
             ht,
@@ -1147,7 +1129,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
     config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
     h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
     linear_attention_normalized_z_states_fwd_kernel[(scans.number * H,)](
-        k,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
         h0,
         ht,
         h,
@@ -1167,7 +1149,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
     dh = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
     linear_attention_normalized_z_scan_bwd_kernel[(scans.number * H,)](
         do,
-        qs,
+        rows_of(qs, "BK", config, chunk_size, scans.rows),
         dht,
         dh0,
         dh,

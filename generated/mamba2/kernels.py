@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -45,7 +47,7 @@ def mamba2_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = C.dtype.element_ty
+    dtype = element_type(C)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -66,17 +68,13 @@ def mamba2_scan_fwd_kernel(
         row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
         row = (i_0 + o_t) * H + i_h
-        b_C = tl.load(
-            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_B_rows = tl.load(
-            B_rows + row_B_rows[:, None] * K + o_k[None, :],
-            mask=m_t[:, None] & m_k[None, :],
-            other=0.0,
+        b_C = load_rows(C, row_C, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_C), i_t * BT, 0))
+        b_B_rows = load_rows(
+            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
         )
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        b_x = tl.load(
-            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_x = load_rows(
+            x, row_x, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_x), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -154,7 +152,7 @@ def mamba2_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = x.dtype.element_ty
+    dtype = element_type(x)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -173,13 +171,11 @@ def mamba2_states_fwd_kernel(
         row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
         row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        b_x = tl.load(
-            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_x = load_rows(
+            x, row_x, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_x), i_t * BT, i_v * BV)
         )
-        b_B_rows = tl.load(
-            B_rows + row_B_rows[:, None] * K + o_k[None, :],
-            mask=m_t[:, None] & m_k[None, :],
-            other=0.0,
+        b_B_rows = load_rows(
+            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -244,7 +240,7 @@ def mamba2_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = B_rows.dtype.element_ty
+    dtype = element_type(B_rows)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -264,17 +260,11 @@ def mamba2_scan_bwd_kernel(
         row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
         row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
         row = (i_0 + o_t) * H + i_h
-        b_B_rows = tl.load(
-            B_rows + row_B_rows[:, None] * K + o_k[None, :],
-            mask=m_t[:, None] & m_k[None, :],
-            other=0.0,
+        b_B_rows = load_rows(
+            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
         )
-        b_C = tl.load(
-            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_C = load_rows(C, row_C, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_C), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -798,8 +788,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
         h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
         mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             dt,
-            x,
-            B_rows,
+            rows_of(x, "BV", config, chunk_size, scans.rows),
+            rows_of(B_rows, "BK", config, chunk_size, scans.rows),
             g,
             h0,
             ht,
@@ -853,10 +843,10 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
         config = tiles("mamba2", "scan_fwd", "v", x, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
         mamba2_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            C,
-            B_rows,
+            rows_of(C, "BK", config, chunk_size, scans.rows),
+            rows_of(B_rows, "BK", config, chunk_size, scans.rows),
             dt,
-            x,
+            rows_of(x, "BV", config, chunk_size, scans.rows),
             g,
             o,
             h0,
@@ -909,8 +899,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
     mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         dt,
-        x,
-        B_rows,
+        rows_of(x, "BV", config, chunk_size, scans.rows),
+        rows_of(B_rows, "BK", config, chunk_size, scans.rows),
         g,
         h0,
         ht,
@@ -963,9 +953,9 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
     mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        B_rows,
-        C,
-        do,
+        rows_of(B_rows, "BK", config, chunk_size, scans.rows),
+        rows_of(C, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         dt,
         g,
         dx,

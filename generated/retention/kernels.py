@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -44,7 +46,7 @@ def retention_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = q.dtype.element_ty
+    dtype = element_type(q)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -64,14 +66,10 @@ def retention_scan_fwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         row = (i_0 + o_t) * H + i_h
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -141,7 +139,7 @@ def retention_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -158,11 +156,9 @@ def retention_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
@@ -222,7 +218,7 @@ def retention_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
+    dtype = element_type(k)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -241,15 +237,9 @@ def retention_scan_bwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         row = (i_0 + o_t) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
@@ -738,8 +728,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         config = tiles("retention", "states_fwd", "v", v, K=K, V=V)
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         retention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            k,
-            v,
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             g,
             h0,
             ht,
@@ -791,9 +781,9 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         config = tiles("retention", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         retention_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            q,
-            k,
-            v,
+            rows_of(q, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             g,
             o,
             h0,
@@ -844,8 +834,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     config = tiles("retention", "states_fwd", "v", v, K=K, V=V)
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     retention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        v,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         g,
         h0,
         ht,
@@ -898,9 +888,9 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     retention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        q,
-        do,
+        rows_of(k, "BK", config, chunk_size, scans.rows),
+        rows_of(q, "BK", config, chunk_size, scans.rows),
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         g,
         dv,
         dht,

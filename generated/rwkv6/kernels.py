@@ -5,8 +5,10 @@ import torch
 import triton
 import triton.language as tl
 
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -98,7 +100,7 @@ def rwkv6_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = r.dtype.element_ty
+    dtype = element_type(r)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -139,15 +141,13 @@ def rwkv6_scan_fwd_kernel(
         )
         b_w_last = tl.where(b_w_last < -256.0, -256.0, b_w_last)
         b_Ek_start_at0 = tl.exp2(tl.cumsum(b_w_last, 0))
-        b_r = tl.load(
-            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_r = load_rows(r, row_r, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_r), i_t * BT, 0))
         # r * E(t0.read, start): [BT, BK]
         b_product_t0k = b_r.to(tl.float32) * b_Ek_start_at0
         # r * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # P_t0w v: [BT, BV]
@@ -166,9 +166,7 @@ def rwkv6_scan_fwd_kernel(
         )
         b_w_next = tl.where(b_w_next < -256.0, -256.0, b_w_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_w_next, 0, reverse=True))
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
@@ -284,7 +282,7 @@ def rwkv6_states_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_end.dtype.element_ty
+    dtype = element_type(k_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -303,11 +301,9 @@ def rwkv6_states_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
@@ -354,7 +350,7 @@ def rwkv6_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k_end.dtype.element_ty
+    dtype = element_type(k_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -371,17 +367,11 @@ def rwkv6_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_r_start = tl.load(
-            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_r_start = load_rows(r_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -856,8 +846,8 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             decay,
-            k_end,
-            v,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             h0,
             ht,
             h,
@@ -901,10 +891,10 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         config = tiles("rwkv6", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv6_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            r,
+            rows_of(r, "BK", config, chunk_size, scans.rows),
             Pt0w,
-            v,
-            k,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             w,
             o,
             h0,
@@ -981,8 +971,8 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size, packed=None):
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     rwkv6_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         decay,
-        k_end,
-        v,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
+        rows_of(v, "BV", config, chunk_size, scans.rows),
         h0,
         ht,
         h,
@@ -1029,11 +1019,11 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size, packed=None):
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     rwkv6_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         Pt0w,
-        do,
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         decay,
-        r_start,
+        rows_of(r_start, "BK", config, chunk_size, scans.rows),
         dv,
         dht,
         dh0,

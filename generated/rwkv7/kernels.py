@@ -6,8 +6,10 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.bounded import bounded_columns, bounded_gram, bounded_rows
+from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
@@ -141,7 +143,7 @@ def rwkv7_scan_fwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = a.dtype.element_ty
+    dtype = element_type(a)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -184,23 +186,19 @@ def rwkv7_scan_fwd_kernel(
         )
         b_w_last = tl.where(b_w_last < -256.0, -256.0, b_w_last)
         b_Ek_start_at0 = tl.exp2(tl.cumsum(b_w_last, 0))
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a = load_rows(a, row_a, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_a), i_t * BT, 0))
         # a * E(m.read, start): [BT, BK]
         b_product_mk = b_a.to(tl.float32) * b_Ek_start_at0
         # a * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
         b_Ek_start = tl.exp2(tl.cumsum(b_w, 0))
-        b_r = tl.load(
-            r + row_r[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_r = load_rows(r, row_r, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_r), i_t * BT, 0))
         # r * E(t0.read, start): [BT, BK]
         b_product_t0k = b_r.to(tl.float32) * b_Ek_start
         # r * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # N_mw v: [BT, BV]
@@ -226,9 +224,7 @@ def rwkv7_scan_fwd_kernel(
         )
         b_w_next = tl.where(b_w_next < -256.0, -256.0, b_w_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_w_next, 0, reverse=True))
-        b_b = tl.load(
-            b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b = load_rows(b, row_b, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_b), i_t * BT, 0))
         # b * E(end, m.write) Z_m: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_b.to(tl.float32) * b_Ek_end).to(dtype)),
@@ -237,9 +233,7 @@ def rwkv7_scan_fwd_kernel(
         )
         # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
         b_sum_kv = b_Ek[:, None] * b_h + b_dot_kv
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv_2 = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
@@ -407,20 +401,14 @@ def rwkv7_states_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_b_end = tl.load(
-            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
@@ -488,7 +476,7 @@ def rwkv7_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = b_end.dtype.element_ty
+    dtype = element_type(b_end)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -505,26 +493,16 @@ def rwkv7_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_b_end = tl.load(
-            b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_r_start = tl.load(
-            r_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_r_start = load_rows(r_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
@@ -1214,12 +1192,12 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
         rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             Nmw,
-            v,
-            a_start,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            rows_of(a_start, "BK", config, chunk_size, scans.rows),
             A,
-            b_end,
+            rows_of(b_end, "BK", config, chunk_size, scans.rows),
             decay,
-            k_end,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
             z,
             h0,
             ht,
@@ -1267,15 +1245,15 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         config = tiles("rwkv7", "scan_fwd", "v", v, K=K, V=V)
         o = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
         rwkv7_scan_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            a,
-            r,
+            rows_of(a, "BK", config, chunk_size, scans.rows),
+            rows_of(r, "BK", config, chunk_size, scans.rows),
             Nmw,
-            v,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
             A,
             Pt0m,
             Pt0w,
-            b,
-            k,
+            rows_of(b, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BK", config, chunk_size, scans.rows),
             w,
             o,
             h0,
@@ -1369,12 +1347,12 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
         Nmw,
-        v,
-        a_start,
+        rows_of(v, "BV", config, chunk_size, scans.rows),
+        rows_of(a_start, "BK", config, chunk_size, scans.rows),
         A,
-        b_end,
+        rows_of(b_end, "BK", config, chunk_size, scans.rows),
         decay,
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         z,
         h0,
         ht,
@@ -1428,16 +1406,16 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
     rwkv7_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        b_end,
+        rows_of(b_end, "BK", config, chunk_size, scans.rows),
         Pt0m,
-        do,
+        rows_of(do, "BV", config, chunk_size, scans.rows),
         A,
-        k_end,
+        rows_of(k_end, "BK", config, chunk_size, scans.rows),
         Pt0w,
         Nmw,
-        r_start,
+        rows_of(r_start, "BK", config, chunk_size, scans.rows),
         decay,
-        a_start,
+        rows_of(a_start, "BK", config, chunk_size, scans.rows),
         dr_,
         dv,
         dht,

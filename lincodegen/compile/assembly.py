@@ -26,6 +26,7 @@ class Usage:
     mfma: int
     local_loads: int
     local_stores: int
+    tensor_copies: int = 0
 
 
 def nvidia_usage(cubin: bytes, ptx: str) -> Usage:
@@ -50,6 +51,7 @@ def nvidia_usage(cubin: bytes, ptx: str) -> Usage:
         mfma=0,
         local_loads=_count(r"\bLDL\b", assembly),
         local_stores=_count(r"\bSTL\b", assembly),
+        tensor_copies=_count(r"\bcp\.async\.bulk\.tensor\b", ptx),
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from lincodegen.targets import Target
 
 Argument = str | int | float | bool | None
-"""A pointer ("*bf16"), an integer or floating-point value, or None for an absent pointer."""
+"""A pointer ("*bf16"), a tensor descriptor and its block ("tensordesc<bf16[64,128]>"), an integer
+or floating-point value, or None for an absent pointer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Resources:
         mfma: matrix instructions of AMD CDNA.
         local_loads: loads from local memory.
         local_stores: stores to local memory.
+        tensor_copies: copies of tiles through tensor descriptors (``cp.async.bulk.tensor``).
         seconds: wall-clock time of the compilation, almost nothing if it was cached.
         error: why there is no kernel, or None.
     """
@@ -96,6 +98,7 @@ class Resources:
     num_warps: int
     seconds: float
     error: str | None
+    tensor_copies: int = 0
 
     @staticmethod
     def failure(job: CompileJob, error: str, seconds: float) -> Resources:

@@ -30,6 +30,7 @@ class KernelLaunch:
         constants: names of its constexpr parameters.
         tiled: the axis shared out over programs, "k", "v" or None.
         looped: the contracted axis that its inner loop goes over, or None.
+        row_tiles: the pointers that may be descriptors of rows, and the axis of their channels.
     """
 
     label: str
@@ -41,6 +42,7 @@ class KernelLaunch:
     constants: tuple[str, ...]
     tiled: str | None
     looped: str | None
+    row_tiles: tuple[tuple[str, str], ...] = ()
 
     def cuts(self, axis: str) -> bool:
         """Whether the kernel takes an axis in tiles; else it holds it whole."""
@@ -76,6 +78,10 @@ def job_of(
         "BV": _tile(launch, "v", sizes, config.tile_v),
         "PRECISION": "ieee",
     }
+    if config.descriptors:
+        for name, axis in launch.row_tiles:
+            block = f"1,1,{config.chunk_size},{values[f'B{axis.upper()}']}"
+            arguments[name] = f"tensordesc<{dtype}[{block}]>"
     constants = {name: values.get(name, HEADS) for name in launch.constants}
     arguments |= dict.fromkeys(launch.absent)
     return CompileJob(

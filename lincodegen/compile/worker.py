@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import sys
 import time
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from triton.runtime.jit import JITFunction, MockTensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from lincodegen.compile.assembly import amd_usage, nvidia_usage
 from lincodegen.compile.driver import activate
@@ -38,6 +40,8 @@ _POINTEES = {
     "fp32": torch.float32,
     "fp64": torch.float64,
 }
+_DESCRIPTOR = re.compile(r"tensordesc<(?P<type>\w+)\[(?P<block>[\d,]+)\]>")
+_STRIDE = 128
 
 
 def load_module(path: Path) -> ModuleType:
@@ -92,16 +96,22 @@ def compile_job(job: CompileJob) -> Resources:
     )
 
 
-def _value(name: str, value: Argument) -> Argument | MockTensor:
+def _value(name: str, value: Argument) -> Argument | MockTensor | TensorDescriptor:
     if not isinstance(value, str):
         return value
-    pointee = _POINTEES.get(value.removeprefix("*"))
-    if not value.startswith("*") or pointee is None:
+    described = _DESCRIPTOR.fullmatch(value)
+    pointee = _POINTEES.get(described["type"] if described else value.removeprefix("*"))
+    if pointee is None or not (described or value.startswith("*")):
         raise LincodegenError(
             f"argument {name}: {value!r} is no pointer type; expected * and one of "
             + ", ".join(_POINTEES)
         )
-    return MockTensor(pointee)
+    if described is None:
+        return MockTensor(pointee)
+    block = [int(size) for size in described["block"].split(",")]
+    # any shape will do: kernels are specialised for the type and the block alone
+    strides = [_STRIDE] * (len(block) - 1)
+    return TensorDescriptor(MockTensor(pointee), block, [*strides, 1], block)
 
 
 def _answer(line: str) -> Resources:

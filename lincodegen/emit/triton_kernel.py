@@ -8,6 +8,7 @@ from lincodegen.emit.pruning import at_first_use, identifiers, pruned
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_docs import KERNEL_DOCS
+from lincodegen.emit.triton_loads import LOADING, RowTile, row_tiles
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES
 from lincodegen.errors import InternalError
 from lincodegen.program.ir import strip
@@ -21,7 +22,7 @@ class KernelText:
 
     ``pointers`` are the names of tensors, ``heads`` those of operands whose head count the
     kernel is told, ``constants`` all its constexpr parameters, ``tools`` the tile functions
-    that it calls.
+    that it calls, ``row_tiles`` what it loads through a pointer or a descriptor.
     """
 
     name: str
@@ -31,6 +32,7 @@ class KernelText:
     scalars: tuple[str, ...]
     constants: tuple[str, ...]
     tools: frozenset[str]
+    row_tiles: tuple[RowTile, ...]
     kernel: Kernel
 
 
@@ -85,11 +87,13 @@ class _Printer:
         self.body = Body(program, kernel)
         self.name = f"{op}_{kernel.role}_{kernel.direction}_kernel"
         self.axes = program.carry.axes
+        self.row_tiles: dict[str, RowTile] = {}
 
     def text(self) -> KernelText:
         """Prints body and stores first; loads, clocks and indices follow from them."""
         body, kernel = self.body, self.kernel
         body.run()
+        self.row_tiles = row_tiles(kernel, body.rows, body.loads)
         stores: dict[str, list[str]] = {"inside": [], "after": []}
         for stored in kernel.outputs:
             inside = kernel.looped is not None and kernel.looped in strip(stored.tile).axes
@@ -102,7 +106,8 @@ class _Printer:
             tuple(self._heads()),
             tuple(s.name for s in self.program.scalars if f"    {s.name},\n" in text),
             tuple(p.split(":")[0] for p in parameters if ": tl.constexpr" in p),
-            frozenset(body.tools),
+            frozenset((*body.tools, *(n for n in LOADING if f"{n}(" in text))),
+            tuple(self.row_tiles.values()),
             kernel,
         )
 
@@ -225,7 +230,8 @@ class _Printer:
         # a state that is only decayed has no wide operand: what is kept of it has the dtype
         kept = self.kernel.carry and self.kernel.carry.kept
         lead = next(iter([*wide, *([kept] if kept else []), *self._pointers()]))
-        lines = [f"dtype = {lead}.dtype.element_ty", "o_i = tl.arange(0, BT)"]
+        dtype = f"element_type({lead})" if lead in self.row_tiles else f"{lead}.dtype.element_ty"
+        lines = [f"dtype = {dtype}", "o_i = tl.arange(0, BT)"]
         for axis in self.axes:
             if axis == self.kernel.looped:
                 continue
@@ -323,6 +329,9 @@ class _Printer:
         given = {s.name: s for s in self.kernel.given}
         operands = {o.name: t for t, o in self.program.operands}
         for name, axes in self.body.loads.items():
+            if name in self.row_tiles:
+                lines["before"].append(self.row_tiles[name].load())
+                continue
             if name in given:
                 pointer, mask = self._address(given[name])
             elif name in operands:
@@ -343,8 +352,8 @@ class _Printer:
         if self.kernel.looped != "k":
             return {"before": lines, "inside": []}
         return {
-            "before": [x for x in lines if not _over_k(x, self.body)],
-            "inside": [x for x in lines if _over_k(x, self.body)],
+            "before": [x for x in lines if not self.body.clocks.over_keys(x)],
+            "inside": [x for x in lines if self.body.clocks.over_keys(x)],
         }
 
     def _store(self, stored: Stored) -> list[str]:
@@ -383,14 +392,3 @@ class _Printer:
 
 
 _STATE_WORDS = (f"o_k m_k o_v m_v m_{EXTENDED} T",)
-
-
-def _over_k(line: str, body: Body) -> bool:
-    """Whether a clock line belongs to the key axis: its log decay has one value a channel."""
-    names = [f"b_{n}" for n in body.clocks.logs(True)]
-    name = line.split(" = ")[0]
-    if name.startswith("row_"):
-        return False
-    return name.startswith(("b_Wk", "b_Gk")) or any(
-        name in (n, f"{n}_whole") or name.startswith(f"{n}_") for n in names
-    )

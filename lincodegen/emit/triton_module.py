@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lincodegen.emit.triton_kernel import KernelText, print_kernel
-from lincodegen.emit.triton_rows import EXTENDED, SIZES, Rows
+from lincodegen.emit.triton_loads import LOADING
+from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES, Rows
 from lincodegen.program.ir import strip
 from lincodegen.schedule.kernels import Kernel, Schedule, Stored
 
@@ -223,7 +224,11 @@ class _Launch:
             columns = EXTENDED if plan.beside else "V"
             grid = f'triton.cdiv({columns}, config["BV"]) * {grid}'
         places = ["scans.rows", "scans.first_chunks"] if plan.carry else ["cu_seqlens", "places"]
-        args = [*kernel.pointers, *kernel.scalars, *places, "T"]
+        tiles = {x.name: f'"{TILES[x.axis]}", config, chunk_size, ' for x in kernel.row_tiles}
+        args = [
+            f"rows_of({x}, {tiles[x]}{places[0]})" if x in tiles else x for x in kernel.pointers
+        ]
+        args += [*kernel.scalars, *places, "T"]
         args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in (*sizes, EXTENDED) if s in kernel.constants]
@@ -241,11 +246,14 @@ def module_header(tools: frozenset[str]) -> str:
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     bounded = sorted(t for t in tools if t.startswith("bounded"))
     scans = sorted(tools & {"cut", "restored", "whole"})
-    general = sorted(tools - {*bounded, *scans})
+    loading = sorted(tools.intersection(LOADING))
+    general = sorted(tools - {*bounded, *scans, *loading})
     sources = {
         "bounded": bounded,
+        "descriptors": ["rows_of"] if loading else [],
         "launch": ["common_dtype", "dot_precision", "tiles"],
         "packing": ["chunk_count", "numbered"],
+        "rows": loading,
         "scans": scans,
         "schedules": ["splits"],
         "sequences": ["place_of_chunk", "place_of_sequence"],

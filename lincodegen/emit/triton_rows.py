@@ -254,6 +254,16 @@ class Clocks:
             self.lines.append(f"{name} = tl.where({name} < -256.0, -256.0, {name})")
         return name
 
+    def over_keys(self, line: str) -> bool:
+        """Whether a line belongs to the key axis: its log decay has one value a channel."""
+        names = [f"b_{n}" for n in self.logs(True)]
+        name = line.split(" = ")[0]
+        if name.startswith("row_"):
+            return False
+        return name.startswith(("b_Wk", "b_Gk")) or any(
+            name in (n, f"{n}_whole") or name.startswith(f"{n}_") for n in names
+        )
+
     def passed(self, point: At, channel: bool) -> tuple[int, ...]:
         """Decays of its own token before each slot of a row point."""
         group = self.rows.program.form.group

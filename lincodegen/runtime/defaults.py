@@ -34,7 +34,7 @@ def op_default(op: str, dtype: torch.dtype, size: int, device: torch.device) -> 
     Of the sizes that a table has, the least that is not below the one asked for, else the
     largest. The device's own architecture comes first, then older ones, then newer ones.
     """
-    target = _target(device)
+    target = target_of(device)
     return None if target is None else target_default(op, dtype, size, target)
 
 
@@ -71,7 +71,8 @@ def _table(name: str) -> Mapping[str, Mapping[str, Entry]]:
 
 
 @cache
-def _target(device: torch.device) -> Target | None:
+def target_of(device: torch.device) -> Target | None:
+    """The target of a device; None for what is no GPU."""
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
     return targets.from_device(torch.cuda.get_device_properties(device))

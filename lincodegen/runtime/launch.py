@@ -63,7 +63,7 @@ def tiles(
         return chosen
     own = {"BK": fields.get("tile_k"), "BV": fields.get("tile_v")}
     tuned = {b: min(own[b] or chosen[b], _whole(n)) for b, n in _cut_sizes(cut, K, V)}
-    options = {n: fields[n] for n in ("num_warps", "num_stages") if n in fields}
+    options = {n: fields[n] for n in ("num_warps", "num_stages", "descriptors") if n in fields}
     return {**chosen, **tuned, **options}
 
 
@@ -82,7 +82,8 @@ def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -
     found = tuned.kernels[kernel]
     own = {"BK": found.tile_k, "BV": found.tile_v}
     chosen = {b: min(own[b], whole[b]) for b, _ in _cut_sizes(cut, *sizes)}
-    return {**whole, **chosen, "num_warps": found.num_warps, "num_stages": found.num_stages}
+    options = {n: getattr(found, n) for n in ("num_warps", "num_stages", "descriptors")}
+    return {**whole, **chosen, **options}
 
 
 @cache

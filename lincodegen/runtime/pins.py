@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-FIELDS = ("chunk_size", "tile_k", "tile_v", "num_warps", "num_stages")
+FIELDS = ("chunk_size", "tile_k", "tile_v", "num_warps", "num_stages", "descriptors")
 _LEAST = {"chunk_size": 16, "tile_k": 16, "tile_v": 16, "num_warps": 1, "num_stages": 1}
 
 
@@ -30,19 +30,22 @@ def use_config(op: str, kernel: str | None = None, **fields: int) -> Generator[N
         op: its name, as in the spec.
         kernel: one kernel, as in ``scan_fwd`` (``S_scan_fwd`` where several groups of states
             have kernels); all of the op if it is not given.
-        fields: any of ``chunk_size`` (of the whole op), ``tile_k``, ``tile_v``, ``num_warps``
-            and ``num_stages``. Axes that a kernel holds whole stay whole.
+        fields: any of ``chunk_size`` (of the whole op), ``tile_k``, ``tile_v``, ``num_warps``,
+            ``num_stages`` and ``descriptors`` (0 or 1). Axes that a kernel holds whole stay whole.
 
     A backward that autograd runs in a thread of its own, as for CUDA tensors, sees no pin
     but the chunk size of its forward.
 
     Raises:
-        ValueError: a field is unknown, not a power of two, or below what a kernel takes.
+        ValueError: a field is unknown, not a power of two, or nothing that a kernel takes.
     """
     for name, value in fields.items():
         if name not in FIELDS:
             raise ValueError(f"use_config: {name!r} is none of {', '.join(FIELDS)}")
-        if value < _LEAST[name] or (name != "num_stages" and value & (value - 1)):
+        if name == "descriptors":
+            if value not in (0, 1):
+                raise ValueError(f"use_config: descriptors = {value}; expected: 0 or 1")
+        elif value < _LEAST[name] or (name != "num_stages" and value & (value - 1)):
             expected = "a power of two" if name != "num_stages" else "a number"
             raise ValueError(
                 f"use_config: {name} = {value}; expected: {expected} of at least {_LEAST[name]}"

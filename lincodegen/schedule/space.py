@@ -50,7 +50,7 @@ class SearchSpace:
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
         for values in product(*(p.values for p in self.parameters)):
-            config = Config(*values)
+            config = Config(*values[:-1], descriptors=bool(values[-1]))
             if not self.broken(config, target):
                 yield config
 
@@ -61,17 +61,19 @@ class SearchSpace:
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """Sizes behind a kernel's axes.
+    """Sizes behind a kernel's axes, and how it may load.
 
     Attributes:
         sizes: channels by axis, "k" and "v".
         slots: rows a token of each row axis, dead ones included.
         operand_bytes: bytes of one entry of a dot operand.
+        described: whether it has loads that tensor descriptors may serve.
     """
 
     sizes: Mapping[str, int]
     slots: tuple[int, ...]
     operand_bytes: int
+    described: bool = False
 
     def whole(self, axis: str) -> int:
         """The tile that holds an axis: a power of two, `LEAST_TILE` at least."""
@@ -86,6 +88,7 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
         Parameter("tile_v", _tiles(kernel, extents, "v")),
         Parameter("num_warps", (2, 4, 8)),
         Parameter("num_stages", (1, 2, 3) if _loops(kernel) else (1,)),
+        Parameter("descriptors", (False, True) if extents.described else (False,)),
     )
     return SearchSpace(parameters, _limits(kernel, extents))
 
@@ -134,6 +137,10 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         Limit(
             "loaded tiles wait in shared memory",
             lambda c, t: staged(c) <= t.shared_per_block,
+        ),
+        Limit(
+            "descriptors are loaded through where the hardware has them",
+            lambda c, t: t.descriptors or not c.descriptors,
         ),
         Limit(
             "the carried state takes at most half of a thread's registers",

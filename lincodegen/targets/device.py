@@ -83,8 +83,8 @@ def _nearest_nvidia(major: int, minor: int) -> Target:
     best = max(older, key=lambda target: target.version or (0, 0))
     if best.version is not None and best.version[0] == major:
         return best
-    # an unknown generation: only warp-level matrix instructions are sure to exist
-    return replace(best, matrix_unit="mma.sync")
+    # an unknown generation: only warp-level matrix instructions and pointers are sure to work
+    return replace(best, matrix_unit="mma.sync", descriptors=False)
 
 
 def _nearest_amd(architecture: str) -> Target:

@@ -29,6 +29,7 @@ class Target:
         memory_bandwidth: bytes per second.
         peak_bf16: dense bfloat16 FLOP per second, float32 accumulation.
         l2_bytes: second-level cache.
+        descriptors: whether kernels load tiles through tensor descriptors.
         clock: cycles per second, boosted.
         fp32_lanes: float32 operations a multiprocessor starts in a cycle.
         exp2_lanes: likewise of exponentials.
@@ -55,6 +56,7 @@ class Target:
     memory_bandwidth: float
     peak_bf16: float
     l2_bytes: int
+    descriptors: bool = False
     clock: float | None = None
     fp32_lanes: int | None = None
     exp2_lanes: int | None = None

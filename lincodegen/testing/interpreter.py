@@ -186,12 +186,15 @@ def _constant(_: Method | None) -> Method:
 
 
 def _boolean_mask(method: Method, *, at: int) -> Method:
-    """A mask of a block and a scalar holds int32, which Triton from 3.9 on refuses."""
+    """A mask of a block and a scalar holds int32, which Triton from 3.9 on refuses.
 
-    def access(builder: InterpreterBuilder, *operands: Any) -> Any:  # noqa: ANN401
+    Loads through descriptors pass a plain array, and options by name.
+    """
+
+    def access(builder: InterpreterBuilder, *operands: Any, **options: Any) -> Any:  # noqa: ANN401
         mask = operands[at]
-        plain = TensorHandle(mask.data.astype(np.bool_), tl.int1)
-        return method(builder, *operands[:at], plain, *operands[at + 1 :])
+        plain = TensorHandle(np.asarray(mask.data, dtype=np.bool_), tl.int1)
+        return method(builder, *operands[:at], plain, *operands[at + 1 :], **options)
 
     return access
 

@@ -32,6 +32,8 @@ Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
 """In the order in which they are compiled for, as far as a kernel takes them."""
 OPTIONS = 4
+DESCRIBED = 2
+"""Further options of a kernel that load through descriptors: the same tiles in another way."""
 _TIMEOUT_S = 20.0
 
 
@@ -121,14 +123,22 @@ def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Option
 
 
 def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[Config]:
-    """The configurations of a kernel that are compiled: the best by the model alone."""
+    """The configurations of a kernel that are compiled: the best by the model alone.
+
+    The first half of them, if the target has descriptors, through these as well: the model does
+    not tell one way to load from the other.
+    """
     label, sizes = kernel.launch.label, _axes(kernel, model)
-    extents = Extents(sizes, kernel.slots, model.call.operand_bytes)
+    described = bool(kernel.launch.row_tiles)
+    extents = Extents(sizes, kernel.slots, model.call.operand_bytes, described)
     space = search_space(kernel.kernel, extents)
     allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
-    key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
-    return sorted(allowed, key=key.__getitem__)[: pool.candidates]
+    plain = [c for c in allowed if not c.descriptors]
+    key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in plain}
+    best = sorted(plain, key=key.__getitem__)[: pool.candidates]
+    other = (replace(c, descriptors=True) for c in best[: pool.candidates // 2])
+    return [*best, *(c for c in other if c in allowed)]
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:
@@ -140,7 +150,10 @@ def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Opt
         # equal predictions: what is preferred among compiled candidates that were never timed
         return model.seconds(label, c.config, c.resources), rank(c, model.target)
 
-    for c in sorted(whole or fitting, key=key)[:OPTIONS]:
+    ordered = sorted(whole or fitting, key=key)
+    plain = [c for c in ordered if not c.config.descriptors]
+    other = [c for c in ordered if c.config.descriptors]
+    for c in sorted((*plain[:OPTIONS], *other[:DESCRIBED]), key=key):
         r = c.resources
         yield Option(c.config, Needs(r.shared_bytes, r.registers, r.stack_bytes))
 

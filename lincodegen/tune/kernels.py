@@ -77,6 +77,7 @@ def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
         printed.constants,
         printed.kernel.tiled,
         printed.kernel.looped,
+        tuple((x.name, x.axis) for x in printed.row_tiles),
     )
 
 

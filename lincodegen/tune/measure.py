@@ -120,7 +120,8 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
     def key(config: OpConfig) -> tuple[object, ...]:
         need = needs[config]
         values = [
-            (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v) for label, c in config.kernels
+            (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v, c.descriptors)
+            for label, c in config.kernels
         ]
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch

@@ -21,6 +21,7 @@ from lincodegen.tune.records import Resources
 from lincodegen.tune.shortlist import Option, Options, Shortlist, in_proportion
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
+_LAUNCH_END = "num_stages="
 _TILES = (16, 32, 64, 128)
 _WARPS = (2, 4, 8)
 _STAGES = (1, 2, 3)
@@ -42,7 +43,9 @@ def neighbours(folder: Path, op: str, size: int, target: Target) -> Shortlist:
         raise TuningError(f"{op}: no table of defaults has all of its kernels")
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
-    return Shortlist(op, {s: _options(found, cuts, s, target) for s in sizes})
+    described = described_kernels(folder) if target.descriptors else frozenset[str]()
+    made = {s: _options(found, cuts, s, target) for s in sizes}
+    return Shortlist(op, {s: _with_descriptors(made[s], described) for s in sizes})
 
 
 def kernel_cuts(folder: Path) -> dict[str, str]:
@@ -51,6 +54,24 @@ def kernel_cuts(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     return {m["label"]: m["cut"] for m in _CALL.finditer(path.read_text(encoding="utf-8"))}
+
+
+def described_kernels(folder: Path) -> frozenset[str]:
+    """The kernels of a package, by label, whose launchers pass rows by descriptors if asked to."""
+    text = (folder / "kernels.py").read_text(encoding="utf-8")
+    launches = (
+        (m["label"], text[m.end() : text.index(_LAUNCH_END, m.end())]) for m in _CALL.finditer(text)
+    )
+    return frozenset(label for label, launch in launches if "rows_of(" in launch)
+
+
+def _with_descriptors(options: Options, labels: frozenset[str]) -> Options:
+    """The options, and of the kernels named the first one with descriptors behind the others."""
+
+    def described(first: Option) -> Option:
+        return replace(first, config=replace(first.config, descriptors=True))
+
+    return {k: (*o, described(o[0])) if k in labels else o for k, o in options.items()}
 
 
 def _options(found: OpDefault, cuts: dict[str, str], chunk_size: int, target: Target) -> Options:

@@ -4,7 +4,7 @@ A point of the space names a chunk, a schedule, and for each kernel the rank of 
 the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
 
 What a kernel's text settles is no parameter: how a triangular matrix is inverted, the precision of
-dots, what is kept for the backward, where a scale is applied, pointers in place of descriptors.
+dots, what is kept for the backward, where a scale is applied.
 """
 
 from __future__ import annotations
@@ -172,9 +172,16 @@ def _closest(options: Sequence[Option], wanted: Config) -> int:
 
     def steps(rank: int) -> float:
         pairs = zip(astuple(options[rank].config), astuple(wanted), strict=True)
-        return sum(abs(math.log2(a / b)) for a, b in pairs)
+        return sum(_apart(a, b) for a, b in pairs)
 
     return min(range(len(options)), key=steps)
+
+
+def _apart(value: int, wanted: int) -> float:
+    """Doublings between two values; one where one of two ways is another."""
+    if isinstance(value, bool):
+        return float(value != wanted)
+    return abs(math.log2(value / wanted))
 
 
 def in_proportion(known: Resources, base: Config, config: Config) -> Resources:

@@ -152,6 +152,7 @@ def described(config: OpConfig) -> str:
     """A configuration on a line."""
     kernels = [
         f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
+        f"{' descriptors' * c.descriptors}"
         for label, c in config.kernels
     ]
     schedule = [config.scanning] if config.scanning else []

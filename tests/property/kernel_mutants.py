@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 _INDEX = re.compile(r"(i|o|p|s|t|row|m)_\w+|row")
 _MASK = re.compile(r"m_\w+")
+LOADS = ("tl.load", "load_rows")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _nodes(statement: ast.stmt) -> list[ast.AST]:
     while todo:
         node = todo.pop(0)
         found.append(node)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tl.load":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in LOADS:
             continue
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".to", "arange")):
             todo.append(node.func)

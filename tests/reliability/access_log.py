@@ -15,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from triton.runtime import interpreter
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 # the module names it from Python 3.13 on
 NORESERVE = 0x4000
@@ -58,7 +59,8 @@ class Log:
     def windows(self, arguments: Iterable[object], corner: int | None) -> list[tuple[int, int]]:
         """The memory of tensors; of large ones the first (0) or last (-1) batch entry alone."""
         found = []
-        for x in arguments:
+        for argument in arguments:
+            x = argument.base if isinstance(argument, TensorDescriptor) else argument
             if isinstance(x, torch.Tensor):
                 assert x.is_contiguous()
                 first, size = x.data_ptr(), x.numel() * x.element_size()
@@ -98,11 +100,12 @@ def logged_accesses(batch: int = 1) -> Generator[Log]:
             run(executor, *args, **kwargs)
         log.launches[-1].finish()
 
-    def checked_load(self, ptrs, mask, *rest):
-        addresses = ptrs.data[np.broadcast_to(mask.data.astype(bool), ptrs.data.shape)]
+    def checked_load(self, ptrs, mask, *rest, **options):
+        # the mask of a load through a descriptor is an array
+        addresses = ptrs.data[np.broadcast_to(np.asarray(mask.data, bool), ptrs.data.shape)]
         log.launches[-1].reads += addresses.size
         log.launches[-1].check(addresses, ptrs.get_element_ty().primitive_bitwidth // 8)
-        return load(self, ptrs, mask, *rest)
+        return load(self, ptrs, mask, *rest, **options)
 
     def checked_store(self, ptrs, value, mask, *rest):
         addresses = ptrs.data[np.broadcast_to(mask.data.astype(bool), ptrs.data.shape)]

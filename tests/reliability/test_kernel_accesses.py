@@ -48,6 +48,18 @@ def test_accesses_stay_inside_and_stores_are_single(name):
         assert launch.writes, launch.kernel
 
 
+@pytest.mark.parametrize("name", ["gated_delta_rule", "gla"])
+def test_accesses_through_descriptors(name):
+    """Blocks that reach beyond tokens and channels read nothing there, and as much within."""
+    counts = []
+    for described in (0, 1):
+        pinned = use_config(name, tile_v=16, chunk_size=16, descriptors=described)
+        with pinned, use_schedule("scan"), logged_accesses() as log:
+            evaluated(name, "triton", small_case(name, length=19, sizes=(20, 20, 8)))
+        counts.append([(launch.kernel, launch.reads, launch.writes) for launch in log.launches])
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("schedule", ["split", "recurrent"])
 @every_op
 def test_accesses_of_the_other_schedules(name, schedule):

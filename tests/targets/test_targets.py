@@ -71,6 +71,11 @@ def test_shared_memory_per_block_in_kilobytes(name: str, limit: int) -> None:
     assert load_target(name).shared_per_block == limit * 1024
 
 
+def test_descriptors_came_with_hopper() -> None:
+    found = {name for name in list_targets() if load_target(name).descriptors}
+    assert found == {"sm_90", "sm_100", "sm_103", "sm_120"}
+
+
 def test_version_orders_nvidia_targets() -> None:
     assert load_target("sm_103").version == (10, 3)
     assert load_target("sm_90").version == (9, 0)
@@ -101,6 +106,7 @@ def test_an_unlisted_device_gets_its_drivers_figures_and_its_relatives_unit() ->
         memory_bandwidth=pytest.approx(273e9, rel=1e-3),
         peak_bf16=pytest.approx(relative.peak_bf16 * 48 / 170),
         l2_bytes=25_165_824,
+        descriptors=True,
         clock=relative.clock,
         fp32_lanes=relative.fp32_lanes,
         exp2_lanes=relative.exp2_lanes,
@@ -167,6 +173,7 @@ def test_a_listed_architecture_on_another_device_keeps_the_devices_bandwidth() -
 def test_an_unknown_generation_is_only_trusted_with_warp_level_matrix_instructions() -> None:
     assert from_device(nvidia(13, 0)).matrix_unit == "mma.sync"
     assert from_device(nvidia(11, 0)).matrix_unit == "mma.sync"
+    assert not from_device(nvidia(11, 0)).descriptors
 
 
 def test_gpus_without_bfloat16_are_refused() -> None:

@@ -279,9 +279,21 @@ def test_what_is_no_record_is_refused(change):
 def test_texts_and_values_agree():
     assert decode(encode(record())[:-1]) == record()
     assert OpConfig.from_json(CONFIG.to_json()) == CONFIG
+    assert "descriptors" not in str(CONFIG.to_json())
     bucket = Bucket.of("fp32", {"V": 40, "K": 24}, 6, 1000)
     assert str(bucket) == "fp32 K=24 V=40 heads=8 tokens=1024"
     assert Bucket.from_text(str(bucket)) == bucket
+
+
+def test_descriptors_are_kept_where_they_are_asked_for():
+    row = {"tile_k": 64, "tile_v": 64, "num_warps": 4, "num_stages": 2}
+    kernels = {"scan_bwd": row, "scan_fwd": row | {"descriptors": True}}
+    found = OpConfig.from_json({"chunk_size": 64, "kernels": kernels})
+    assert [c.descriptors for _, c in found.kernels] == [False, True]
+    assert found.to_json()["kernels"] == kernels
+    wrong = {"chunk_size": 64, "kernels": {"scan_fwd": row | {"descriptors": 1}}}
+    with pytest.raises(ValueError, match="descriptors = 1; expected: true or false"):
+        OpConfig.from_json(wrong)
 
 
 def test_records_need_neither_torch_nor_triton():

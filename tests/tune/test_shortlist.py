@@ -15,9 +15,9 @@ from lincodegen.loading import shipped_names
 from lincodegen.pipeline import compile_spec
 from lincodegen.resources import generated_dir, specs_dir
 from lincodegen.targets import from_device, load_target
-from lincodegen.tune.candidates import Model, Pool, first_choice, shortlist
+from lincodegen.tune.candidates import DESCRIBED, OPTIONS, Model, Pool, first_choice, shortlist
 from lincodegen.tune.kernels import op_kernels
-from lincodegen.tune.neighbours import kernel_cuts, neighbours
+from lincodegen.tune.neighbours import described_kernels, kernel_cuts, neighbours
 from lincodegen.tune.records import Resources as Needs
 from lincodegen.tune.shortlist import POINTS, Option, Shortlist
 
@@ -40,6 +40,18 @@ def test_neighbours_of_every_shipped_default_make_a_space(op):
     changed = [found.config(p).kernels for p in starts if p[:2] == starts[0][:2]][1:]
     differences = [sum(a != b for a, b in zip(c, default.kernels, strict=True)) for c in changed]
     assert set(differences) == {1}
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_of_neighbours_one_a_scan_loads_through_descriptors(target):
+    folder = generated_dir() / "gated_delta_rule"
+    found = neighbours(folder, "gated_delta_rule", 128, load_target(target))
+    assert described_kernels(folder) == {"scan_fwd", "states_fwd", "scan_bwd"}
+    for options in found.chunks.values():
+        for label, own in options.items():
+            asking = [o.config for o in own if o.config.descriptors]
+            expected = target == "sm_90" and label in described_kernels(folder)
+            assert asking == [replace(own[0].config, descriptors=True)] * expected
 
 
 def test_an_op_without_defaults_has_no_neighbours(tmp_path):
@@ -121,6 +133,56 @@ def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
     config = first_choice(found)
     assert config.schedule is None
     assert dict(config.kernels).keys() == found.chunks[64].keys()
+
+
+def test_candidates_are_compiled_with_descriptors_too(compiled, tmp_path):
+    """Every scan; of equal ones those with pointers come first, and both ways are options."""
+    kernels, model = compiled
+    asked = []
+
+    def compiler(jobs):
+        asked.extend(jobs)
+        return tuple(resources(job) for job in jobs)
+
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    offered = {k.launch.label for k in kernels.kernels if k.launch.row_tiles}
+    assert offered == {"scan_fwd", "scan_bwd", "states_fwd"}
+    described = [j for j in asked if "tensordesc" in str(j.arguments)]
+    assert len(described) == len(offered) * len(found.chunks) * Pool(tmp_path).candidates // 2
+    for options in found.chunks.values():
+        for label, own in options.items():
+            ways = [o.config.descriptors for o in own]
+            assert ways.count(False) <= OPTIONS
+            assert ways.count(True) == (DESCRIBED if label in offered else 0)
+            assert not ways[0]
+
+
+def test_descriptors_that_keep_a_scan_from_spilling_come_first(compiled, tmp_path):
+    kernels, model = compiled
+
+    def compiler(jobs):
+        return tuple(
+            resources(j, stack_bytes=0 if "tensordesc" in str(j.arguments) else 512) for j in jobs
+        )
+
+    found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    chosen = dict(first_choice(found).kernels)
+    assert {n for n, c in chosen.items() if c.descriptors} == {"scan_fwd", "scan_bwd", "states_fwd"}
+    assert found.nearest(found.config(found.starts()[0])) == found.starts()[0]
+
+
+def test_targets_without_descriptors_are_not_asked_for_them(compiled, tmp_path):
+    kernels, usual = compiled
+    model = Model(usual.kernels, usual.call, load_target("sm_80"))
+    asked = []
+
+    def compiler(jobs):
+        asked.extend(jobs)
+        return tuple(resources(job) for job in jobs)
+
+    shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
+    assert asked
+    assert "tensordesc" not in str([job.arguments for job in asked])
 
 
 class Peculiar(Model):
