@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 SCHEDULES = ("scan", "split", "segment", "recurrent")
+PRECISIONS = ("ieee", "tf32x3", "tf32")
+"""How products of float32 operands may be computed, the most exact first, the fastest last."""
 _LARGEST = {
     "chunk_size": 1024,
     "segment_chunks": 4096,
@@ -21,6 +23,7 @@ _LARGEST = {
 _LEAST = {"tile_k": 16, "tile_v": 16}
 _COUNTS = ("num_stages", "threads")
 """Any number will do; the others are powers of two."""
+_NUMBERS = ("tile_k", "tile_v", "num_warps", "num_stages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Config:
         tile_v: likewise of V.
         num_warps: warps a program.
         num_stages: depth of software pipelining; 1 is none.
+        precision: of the kernel's products of float32 operands; others have none. ``ieee``:
+            float32 with its 24 bits, no tensor cores. ``tf32x3``: three products on tensor cores
+            of operands split in two, about as exact. ``tf32``: one such product of operands
+            rounded to 11 bits, taken only while torch.get_float32_matmul_precision() is not
+            ``highest``. None: ``ieee`` under ``highest``, else ``tf32``.
     """
 
     chunk_size: int
@@ -40,6 +48,29 @@ class Config:
     tile_v: int
     num_warps: int
     num_stages: int
+    precision: str | None = None
+
+    def __str__(self) -> str:
+        given = [] if self.precision is None else [self.precision]
+        tiles = f"{self.tile_k}x{self.tile_v} w{self.num_warps} s{self.num_stages}"
+        return " ".join([tiles, *given])
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads; what is left open is left out."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        del values["chunk_size"]
+        return values
+
+    @staticmethod
+    def from_json(chunk_size: int, value: object, label: str) -> Config:
+        """The configuration of a kernel that `to_json` wrote.
+
+        Raises:
+            ValueError: a value is missing or is nothing that a kernel takes.
+        """
+        data = _mapping(value, label)
+        numbers = {name: _number(data, name) for name in _NUMBERS}
+        return Config(chunk_size, **numbers, precision=_one_of(data, "precision", PRECISIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +126,7 @@ class OpConfig:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
-        rows = {label: asdict(config) for label, config in self.kernels}
-        for row in rows.values():
-            del row["chunk_size"]
+        rows = {label: config.to_json() for label, config in self.kernels}
         own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
         own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
         return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}
@@ -110,12 +139,10 @@ class OpConfig:
             ValueError: it is none, or one that no kernel takes.
         """
         data = _mapping(value, "a configuration")
-        size, schedule = _number(data, "chunk_size"), data.get("schedule")
-        if schedule is not None and schedule not in SCHEDULES:
-            raise ValueError(f"schedule {schedule!r}; expected: one of {', '.join(SCHEDULES)}")
-        rows = {str(k): _mapping(v, k) for k, v in _mapping(data.get("kernels"), "kernels").items()}
-        names = [f.name for f in fields(Config)][1:]
-        kernels = {k: Config(size, *(_number(v, name) for name in names)) for k, v in rows.items()}
+        size = _number(data, "chunk_size")
+        schedule = _one_of(data, "schedule", SCHEDULES)
+        rows = _mapping(data.get("kernels"), "kernels")
+        kernels = {str(k): Config.from_json(size, v, k) for k, v in rows.items()}
         segment = _number(data, "segment_chunks") if "segment_chunks" in data else 0
         if segment and schedule != "segment":
             raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
@@ -178,6 +205,14 @@ def _above(count: int) -> int:
 def _mapping(value: object, what: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is {type(value).__name__}; expected: an object")
+    return value
+
+
+def _one_of(data: Mapping[str, Any], name: str, expected: tuple[str, ...]) -> str | None:
+    """A value by name, None where there is none."""
+    value = data.get(name)
+    if value is not None and value not in expected:
+        raise ValueError(f"{name} {value!r}; expected: one of {', '.join(expected)}")
     return value
 
 

@@ -74,7 +74,7 @@ def job_of(
         "BT": config.chunk_size,
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),
-        "PRECISION": "ieee",
+        "PRECISION": config.precision or "ieee",
     }
     constants = {name: values.get(name, HEADS) for name in launch.constants}
     arguments |= dict.fromkeys(launch.absent)

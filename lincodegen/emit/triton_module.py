@@ -230,7 +230,7 @@ class _Launch:
         args.append("BT=chunk_size")
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
         if "PRECISION" in kernel.constants:
-            args.append("PRECISION=dot_precision(dtype)")
+            args.append("PRECISION=dot_precision(dtype, config)")
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
         lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
         return lines

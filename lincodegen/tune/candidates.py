@@ -70,12 +70,14 @@ class Pool:
         candidates: most that are compiled of one kernel and chunk.
         compiler: resources of jobs, in their order.
         until: when no further chunk is begun, as ``time.monotonic`` has it.
+        precisions: of float32 products, the fastest last; each is compiled for.
     """
 
     path: Path
     candidates: int = 6
     compiler: Compiler = lambda jobs: compile_many(jobs, timeout_s=_TIMEOUT_S)
     until: float = float("inf")
+    precisions: tuple[str | None, ...] = (None,)
 
 
 def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
@@ -97,7 +99,8 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
     if not found:
         raise TuningError(f"{op.op}: no configuration fits on {model.target.name}")
     ordered = sorted(found, key=lambda size: found[size][0])
-    return Shortlist(op.op, {size: found[size][1] for size in ordered})
+    chunks = {size: found[size][1] for size in ordered}
+    return Shortlist(op.op, chunks, precisions=pool.precisions)
 
 
 def first_choice(found: Shortlist) -> OpConfig:
@@ -116,7 +119,7 @@ def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Option
     made: dict[str, list[Candidate]] = {}
     for (kernel, config), resources in zip(asked, pool.compiler(jobs), strict=True):
         made.setdefault(kernel.launch.label, []).append(Candidate(config, resources))
-    found = {label: tuple(_ranked(label, c, model)) for label, c in made.items()}
+    found = {label: tuple(_ranked_in_each(label, c, model, pool)) for label, c in made.items()}
     return found if all(found.values()) else None
 
 
@@ -128,7 +131,16 @@ def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[
     allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
-    return sorted(allowed, key=key.__getitem__)[: pool.candidates]
+    best = sorted(allowed, key=key.__getitem__)[: pool.candidates]
+    return [replace(c, precision=p) for p in pool.precisions for c in best]
+
+
+def _ranked_in_each(
+    label: str, made: Sequence[Candidate], model: Model, pool: Pool
+) -> Iterator[Option]:
+    """The options in every precision, one after the other."""
+    for precision in pool.precisions:
+        yield from _ranked(label, [c for c in made if c.config.precision == precision], model)
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

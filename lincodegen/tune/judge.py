@@ -47,7 +47,9 @@ class Judge:
             seed=trials.seed,
         )
         self._trials = tuple(plan.trials(self._recurrence))
-        said = json.dumps([VERSION, subject.dtype, dict(subject.sizes), asdict(trials)])
+        allowed = [] if subject.matmul_precision == "highest" else [subject.matmul_precision]
+        given = [VERSION, subject.dtype, dict(subject.sizes), asdict(trials), *allowed]
+        said = json.dumps(given)
         labels = "\n".join(trial.case.label for trial in self._trials)
         self._check = hashlib.sha256(f"{said}\n{labels}".encode()).hexdigest()[:16]
 
@@ -120,8 +122,10 @@ def subject_op(subject: Subject, config: OpConfig | None) -> Op:
 
 
 def surroundings(subject: Subject, config: OpConfig | None) -> ExitStack:
-    """Around calls of a candidate: its form and its configuration, if it has one."""
+    """Around calls of a candidate: torch's switch, its form, its configuration if it has one."""
     stack = ExitStack()
+    stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    torch.set_float32_matmul_precision(subject.matmul_precision)
     stack.enter_context(backend(subject.form))
     if config is not None:
         stack.enter_context(use_op_config(recurrence_in(subject.folder).name, config))

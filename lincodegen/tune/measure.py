@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.config import OpConfig
+from lincodegen.config import PRECISIONS, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune.records import Resources, Times
 
@@ -112,7 +112,7 @@ def pick(
 
 
 def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple[object, ...]]:
-    """A key that sorts by shared memory, registers and stack, then by the values themselves.
+    """A key: more exact products, less shared memory, registers and stack, then the values.
 
     Of the PyTorch form what leaves the threads of the process alone comes first.
     """
@@ -122,12 +122,17 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
         values = [
             (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v) for label, c in config.kernels
         ]
+        exact = max((_rounding(c.precision) for _, c in config.kernels), default=0)
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch
         form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
-        return (*resources, form, config.chunk_size, config.scanning, values)
+        return (exact, *resources, form, config.chunk_size, config.scanning, values)
 
     return key
+
+
+def _rounding(precision: str | None) -> int:
+    return 0 if precision is None else PRECISIONS.index(precision)
 
 
 def _finalists(

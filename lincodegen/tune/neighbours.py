@@ -30,8 +30,16 @@ _LEAST = {"mma.sync": (16, 16, 1), "wgmma": (64, 32, 4)}
 OPTIONS = 4
 
 
-def neighbours(folder: Path, op: str, size: int, target: Target) -> Shortlist:
+def neighbours(
+    folder: Path,
+    op: str,
+    size: int,
+    target: Target,
+    precisions: tuple[str | None, ...] = (None,),
+) -> Shortlist:
     """The default of an op for K and V of a size, and configurations one step away from it.
+
+    ``precisions`` are those that products may be computed in, the fastest last.
 
     Raises:
         TuningError: the package has no chunked kernels, or no table has the op.
@@ -42,7 +50,12 @@ def neighbours(folder: Path, op: str, size: int, target: Target) -> Shortlist:
         raise TuningError(f"{op}: no table of defaults has all of its kernels")
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
-    return Shortlist(op, {s: _options(found, cuts, s, target) for s in sizes})
+    chunks = {s: _options(found, cuts, s, target) for s in sizes}
+    every = {
+        size: {label: _in_each(options, precisions) for label, options in own.items()}
+        for size, own in chunks.items()
+    }
+    return Shortlist(op, every, precisions=precisions)
 
 
 def kernel_cuts(folder: Path) -> dict[str, str]:
@@ -51,6 +64,13 @@ def kernel_cuts(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     return {m["label"]: m["cut"] for m in _CALL.finditer(path.read_text(encoding="utf-8"))}
+
+
+def _in_each(options: tuple[Option, ...], precisions: tuple[str | None, ...]) -> tuple[Option, ...]:
+    """The options in every precision; what they need then is not known."""
+    return tuple(
+        Option(replace(o.config, precision=p), o.needs) for p in precisions for o in options
+    )
 
 
 def _options(found: OpDefault, cuts: dict[str, str], chunk_size: int, target: Target) -> Options:

@@ -150,10 +150,7 @@ def tune(
 
 def described(config: OpConfig) -> str:
     """A configuration on a line."""
-    kernels = [
-        f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
-        for label, c in config.kernels
-    ]
+    kernels = [f"{label} {c}" for label, c in config.kernels]
     schedule = [config.scanning] if config.scanning else []
     return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels, *_own(config)])
 
