@@ -24,6 +24,8 @@ _LEAST = {"tile_k": 16, "tile_v": 16}
 _COUNTS = ("num_stages", "threads")
 """Any number will do; the others are powers of two."""
 _NUMBERS = ("tile_k", "tile_v", "num_warps", "num_stages")
+INVERSES = ("ieee", "rows", "tf32x3")
+"""How a kernel may invert the unit triangular matrix of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,13 @@ class Config:
             of operands split in two, about as exact. ``tf32``: one such product of operands
             rounded to 11 bits, taken only while torch.get_float32_matmul_precision() is not
             ``highest``. None: ``ieee`` under ``highest``, else ``tf32``.
+        inverse: of a kernel that inverts unit triangular matrices, in float32 whatever the dtype
+            of the operands is. ``ieee``: blocks are merged by float32 products, from pairs of rows
+            on. ``rows``: from 16 rows on, which are substituted one by one. ``tf32x3``: like
+            ``ieee``, blocks of 16 and more rows by such products on tensor cores. None: ``ieee``.
+
+    Triton's interpreter computes every product in float32: what a precision costs on a device, only
+    the gate on that device can judge.
     """
 
     chunk_size: int
@@ -49,9 +58,11 @@ class Config:
     num_warps: int
     num_stages: int
     precision: str | None = None
+    inverse: str | None = None
 
     def __str__(self) -> str:
         given = [] if self.precision is None else [self.precision]
+        given += [] if self.inverse is None else [f"inverse {self.inverse}"]
         tiles = f"{self.tile_k}x{self.tile_v} w{self.num_warps} s{self.num_stages}"
         return " ".join([tiles, *given])
 
@@ -70,7 +81,9 @@ class Config:
         """
         data = _mapping(value, label)
         numbers = {name: _number(data, name) for name in _NUMBERS}
-        return Config(chunk_size, **numbers, precision=_one_of(data, "precision", PRECISIONS))
+        precision = _one_of(data, "precision", PRECISIONS)
+        inverse = _one_of(data, "inverse", INVERSES)
+        return Config(chunk_size, **numbers, precision=precision, inverse=inverse)
 
 
 @dataclass(frozen=True, slots=True)

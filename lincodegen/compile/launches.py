@@ -75,6 +75,7 @@ def job_of(
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),
         "PRECISION": config.precision or "ieee",
+        "INVERSE": config.inverse or "ieee",
     }
     constants = {name: values.get(name, HEADS) for name in launch.constants}
     arguments |= dict.fromkeys(launch.absent)

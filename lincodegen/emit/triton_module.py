@@ -231,6 +231,8 @@ class _Launch:
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
         if "PRECISION" in kernel.constants:
             args.append("PRECISION=dot_precision(dtype, config)")
+        if "INVERSE" in kernel.constants:
+            args.append('INVERSE=config.get("inverse", "ieee")')
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
         lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
         return lines

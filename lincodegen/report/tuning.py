@@ -29,6 +29,9 @@ LEAST_TRIALS = 8
 
 Choices = Mapping[str, str | int]
 
+_SHARED = ("precision", "inverse")
+"""What all kernels of a configuration have in common."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -103,12 +106,13 @@ def _choices(config: OpConfig) -> Iterator[tuple[str, str | int]]:
     yield "chunk_size", config.chunk_size
     if config.scanning:
         yield "schedule", config.scanning
-    precisions = {c.precision for _, c in config.kernels if c.precision is not None}
-    if precisions:
-        yield "precision", " ".join(sorted(precisions))
+    for name in _SHARED:
+        found = {value for _, c in config.kernels if (value := getattr(c, name)) is not None}
+        if found:
+            yield name, " ".join(sorted(found))
     for label, kernel in config.kernels:
         for name, value in kernel.to_json().items():
-            if name != "precision":
+            if name not in _SHARED:
                 yield f"{label} {name}", value
 
 

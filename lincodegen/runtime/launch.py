@@ -15,7 +15,7 @@ from lincodegen.runtime.tuned import Chosen, running_choice
 LEAST_TILE = 16
 
 Tiles: TypeAlias = Mapping[str, Any]
-"""Tile sizes and launch options by name, and the precision where one was tuned."""
+"""Tile sizes and launch options by name; precision and method of inversion where tuned."""
 
 
 def common_dtype(*tensors: torch.Tensor) -> torch.dtype:
@@ -93,7 +93,7 @@ def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -
     own = {"BK": found.tile_k, "BV": found.tile_v}
     chosen = {b: min(own[b], whole[b]) for b, _ in _cut_sizes(cut, *sizes)}
     options = found.to_json()
-    named = {n: options[n] for n in ("num_warps", "num_stages", "precision") if n in options}
+    named = {n: x for n, x in options.items() if not n.startswith("tile")}
     return {**whole, **chosen, **named}
 
 

@@ -49,8 +49,8 @@ class SearchSpace:
 
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
-        for values in product(*(p.values for p in self.parameters)):
-            config = Config(*values)
+        for size, k, v, warps, stages in product(*(p.values for p in self.parameters)):
+            config = Config(size, k, v, warps, stages)
             if not self.broken(config, target):
                 yield config
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from lincodegen.compile import CompileJob, Resources, compile_many
@@ -24,6 +25,7 @@ from lincodegen.schedule.kernels import Kernel, schedule
 from lincodegen.schedule.space import Extents, search_space
 from lincodegen.targets import Target
 from lincodegen.tune.kernels import OpKernel, OpKernels, kernel_label
+from lincodegen.tune.precision import inverses
 from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
 from lincodegen.tune.shortlist import Option, Options, Shortlist
@@ -32,6 +34,7 @@ Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
 """In the order in which they are compiled for, as far as a kernel takes them."""
 OPTIONS = 4
+_INVERSE = "INVERSE"
 _TIMEOUT_S = 20.0
 
 
@@ -100,7 +103,9 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
         raise TuningError(f"{op.op}: no configuration fits on {model.target.name}")
     ordered = sorted(found, key=lambda size: found[size][0])
     chunks = {size: found[size][1] for size in ordered}
-    return Shortlist(op.op, chunks, precisions=pool.precisions)
+    inverting = any(_INVERSE in k.launch.constants for k in op.kernels)
+    methods: tuple[str | None, ...] = inverses(model.target) if inverting else (None,)
+    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods)
 
 
 def first_choice(found: Shortlist) -> OpConfig:
@@ -119,7 +124,7 @@ def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Option
     made: dict[str, list[Candidate]] = {}
     for (kernel, config), resources in zip(asked, pool.compiler(jobs), strict=True):
         made.setdefault(kernel.launch.label, []).append(Candidate(config, resources))
-    found = {label: tuple(_ranked_in_each(label, c, model, pool)) for label, c in made.items()}
+    found = {label: tuple(_ranked_in_each(label, c, model)) for label, c in made.items()}
     return found if all(found.values()) else None
 
 
@@ -131,16 +136,21 @@ def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[
     allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
-    best = sorted(allowed, key=key.__getitem__)[: pool.candidates]
-    return [replace(c, precision=p) for p in pool.precisions for c in best]
+    told = _INVERSE in kernel.launch.constants
+    methods: tuple[str | None, ...] = inverses(model.target) if told else (None,)
+    # what inverts compiles slowly: the same tiles need not be tried by every method
+    best = sorted(allowed, key=key.__getitem__)[: max(2, pool.candidates // len(methods))]
+    ways = product(pool.precisions, methods, best)
+    return [replace(c, precision=p, inverse=m) for p, m, c in ways]
 
 
-def _ranked_in_each(
-    label: str, made: Sequence[Candidate], model: Model, pool: Pool
-) -> Iterator[Option]:
-    """The options in every precision, one after the other."""
-    for precision in pool.precisions:
-        yield from _ranked(label, [c for c in made if c.config.precision == precision], model)
+def _ranked_in_each(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:
+    """The options in every precision and by every method, one after the other."""
+    ways: dict[tuple[str | None, str | None], list[Candidate]] = {}
+    for c in made:
+        ways.setdefault((c.config.precision, c.config.inverse), []).append(c)
+    for own in ways.values():
+        yield from _ranked(label, own, model)
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.config import PRECISIONS, OpConfig
+from lincodegen.config import INVERSES, PRECISIONS, Config, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune.records import Resources, Times
 
@@ -122,7 +122,7 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
         values = [
             (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v) for label, c in config.kernels
         ]
-        exact = max((_rounding(c.precision) for _, c in config.kernels), default=0)
+        exact = max((_rounding(c) for _, c in config.kernels), default=())
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch
         form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
@@ -131,8 +131,9 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
     return key
 
 
-def _rounding(precision: str | None) -> int:
-    return 0 if precision is None else PRECISIONS.index(precision)
+def _rounding(config: Config) -> tuple[int, int]:
+    products = PRECISIONS.index(config.precision or PRECISIONS[0])
+    return products, INVERSES.index(config.inverse or INVERSES[0])
 
 
 def _finalists(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,10 +18,12 @@ from lincodegen.config import Config
 from lincodegen.errors import TuningError
 from lincodegen.runtime.defaults import Entry, OpDefault, target_default
 from lincodegen.targets import Target
+from lincodegen.tune.precision import inverses
 from lincodegen.tune.records import Resources
 from lincodegen.tune.shortlist import Option, Options, Shortlist, in_proportion
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
+_TOLD = "INVERSE="
 _TILES = (16, 32, 64, 128)
 _WARPS = (2, 4, 8)
 _STAGES = (1, 2, 3)
@@ -51,11 +54,16 @@ def neighbours(
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
     chunks = {s: _options(found, cuts, s, target) for s in sizes}
+    inverting = _inverting(folder)
+    methods: tuple[str | None, ...] = inverses(target) if inverting else (None,)
     every = {
-        size: {label: _in_each(options, precisions) for label, options in own.items()}
+        size: {
+            label: _in_each(options, precisions, methods if label in inverting else (None,))
+            for label, options in own.items()
+        }
         for size, own in chunks.items()
     }
-    return Shortlist(op, every, precisions=precisions)
+    return Shortlist(op, every, precisions=precisions, inverses=methods)
 
 
 def kernel_cuts(folder: Path) -> dict[str, str]:
@@ -66,10 +74,22 @@ def kernel_cuts(folder: Path) -> dict[str, str]:
     return {m["label"]: m["cut"] for m in _CALL.finditer(path.read_text(encoding="utf-8"))}
 
 
-def _in_each(options: tuple[Option, ...], precisions: tuple[str | None, ...]) -> tuple[Option, ...]:
-    """The options in every precision; what they need then is not known."""
+def _inverting(folder: Path) -> set[str]:
+    """The kernels of a package that are told how to invert."""
+    calls = _CALL.split((folder / "kernels.py").read_text(encoding="utf-8"))
+    # the text before the first call, then label, cut and text after each
+    return {label for label, text in zip(calls[1::3], calls[3::3], strict=True) if _TOLD in text}
+
+
+def _in_each(
+    options: tuple[Option, ...],
+    precisions: tuple[str | None, ...],
+    methods: tuple[str | None, ...],
+) -> tuple[Option, ...]:
+    """The options in every precision and by every method; what they need then is not known."""
     return tuple(
-        Option(replace(o.config, precision=p), o.needs) for p in precisions for o in options
+        Option(replace(o.config, precision=p, inverse=m), o.needs)
+        for p, m, o in product(precisions, methods, options)
     )
 
 

@@ -1,11 +1,12 @@
 """The few configurations of each kernel that are worth a trial, and the search space over them.
 
-A point of the space names a chunk, a schedule, the precision of float32 products, and for each
-kernel the rank of one of its options, the most promising at 0: whoever ranks them, a search over
-ranks knows which way is better. What has one value only is no parameter.
+A point of the space names a chunk, a schedule, the precision of float32 products, how triangular
+matrices are inverted, and for each kernel the rank of one of its options, the most promising at 0:
+whoever ranks them, a search over ranks knows which way is better. What has one value only is no
+parameter.
 
-What a kernel's text settles is none either: how a triangular matrix is inverted, what is kept for
-the backward, where a scale is applied, pointers in place of descriptors.
+What a kernel's text settles is none either: what is kept for the backward, where a scale is
+applied, pointers in place of descriptors.
 """
 
 from __future__ import annotations
@@ -53,12 +54,14 @@ class Shortlist:
         chunks: the most promising chunk first.
         schedules: of `SCHEDULES`.
         precisions: those of the options, the fastest last; the same of all kernels of a point.
+        inverses: of the kernels that invert, likewise; options of the others have None.
     """
 
     op: str
     chunks: Mapping[int, Options]
     schedules: tuple[tuple[str, int], ...] = SCHEDULES
     precisions: tuple[str | None, ...] = (None,)
+    inverses: tuple[str | None, ...] = (None,)
 
     def for_call(self, heads: int, tokens: int, multiprocessors: int) -> Shortlist:
         """The options with what schedules may help a call: segments only of few heads' sequences.
@@ -167,7 +170,7 @@ class Shortlist:
 
     def _wide(self) -> dict[str, tuple[str | None, ...]]:
         """What all kernels of a point have in common beside chunk and schedule."""
-        found = {"precision": self.precisions}
+        found = {"precision": self.precisions, "inverse": self.inverses}
         return {name: values for name, values in found.items() if len(values) > 1}
 
     def _parts(self, point: Point) -> tuple[Point, Point]:
@@ -178,9 +181,12 @@ class Shortlist:
     def _options(self, head: Point) -> dict[str, tuple[Option, ...]]:
         """The options of every kernel with what they have in common."""
         named = {n: v[i] for (n, v), i in zip(self._wide().items(), head[2:], strict=True)}
+        precision, inverse = named.get("precision"), named.get("inverse")
         return {
             label: tuple(
-                o for o in every if all(getattr(o.config, n) == v for n, v in named.items())
+                o
+                for o in every
+                if o.config.precision == precision and o.config.inverse in (None, inverse)
             )
             for label, every in self.chunks[head[0]].items()
         }

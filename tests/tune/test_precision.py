@@ -1,23 +1,20 @@
 """The precision of float32 products: what is offered, what kernels get, what the gate finds."""
 
-import importlib
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from watched_launches import called, watch
 
-import lincodegen.ops
 from lincodegen.compile import Resources
 from lincodegen.config import PRECISIONS, Config, OpConfig
 from lincodegen.cost.sizes import CallSizes
 from lincodegen.emit.op_plan import plan_op
 from lincodegen.pipeline import compile_spec
 from lincodegen.resources import generated_dir, specs_dir
-from lincodegen.runtime.backend import backend
 from lincodegen.runtime.launch import dot_precision
-from lincodegen.runtime.tuned import use_op_config
 from lincodegen.targets import load_target
 from lincodegen.tune.candidates import Model, Pool, shortlist
 from lincodegen.tune.gate import Subject, Trials, Worker
@@ -163,64 +160,32 @@ def test_torch_has_the_last_word_on_tf32(chosen, highest, high, relaxed):
     assert dot_precision(torch.float32, given) == highest
 
 
-@pytest.fixture
-def launched(monkeypatch):
-    """PRECISION of every launch of the op's kernels, by their names."""
-    pytest.importorskip("triton", reason="launches are watched")
-    op = getattr(lincodegen.ops, NAME)
-    module = importlib.import_module(f"{op.__module__}.kernels")
-    seen = {}
-
-    class Watched:
-        def __init__(self, name, kernel):
-            self.name, self.kernel = name, kernel
-
-        def __getitem__(self, grid):
-            def launch(*arguments, **constants):
-                seen.setdefault(self.name, set()).add(constants["PRECISION"])
-                self.kernel[grid](*arguments, **constants)
-
-            return launch
-
-    for name, kernel in list(vars(module).items()):
-        if name.endswith("_kernel"):
-            monkeypatch.setattr(module, name, Watched(name.removeprefix(f"{NAME}_"), kernel))
-    return seen
-
-
-def called(dtype=torch.float32, **chosen):
-    """Forward and backward of two chunks under a configuration."""
-    op = getattr(lincodegen.ops, NAME)
-    torch.manual_seed(0)
-    x = [torch.randn(1, 20, 1, *(16 for _ in t.shape)) for t in op.signature.inputs]
-    x = [y.to(dtype).requires_grad_() for y in x]
-    with backend("triton"), use_op_config(NAME, config(**chosen)):
-        op(*x)[0].sum().backward()
-
-
 @pytest.mark.parametrize("schedule", ["scan", "split", "segment"])
-def test_every_launch_takes_the_precision_of_its_configuration(schedule, launched):
-    called(precision="tf32x3", schedule=schedule, segment_chunks=int(schedule == "segment"))
-    assert {p for own in launched.values() for p in own} == {"tf32x3"}
-    names = {name.removesuffix("_kernel") for name in launched}
-    assert {"gradient_bwd", "prep_fwd", "scan_bwd", "states_fwd"} <= names
+def test_every_launch_takes_the_precision_of_its_configuration(schedule, monkeypatch):
+    pytest.importorskip("triton", reason="launches are watched")
+    seen = watch(monkeypatch, NAME)
+    cut = int(schedule == "segment")
+    called(NAME, config("tf32x3", schedule=schedule, segment_chunks=cut))
+    assert {constants["PRECISION"] for _, constants in seen} == {"tf32x3"}
+    assert {"gradient_bwd", "prep_fwd", "scan_bwd", "states_fwd"} <= {name for name, _ in seen}
 
 
-def test_a_kernel_may_differ_from_the_others(launched):
+def test_a_kernel_may_differ_from_the_others(monkeypatch):
+    pytest.importorskip("triton", reason="launches are watched")
+    seen = watch(monkeypatch, NAME)
     op = config("tf32x3")
     exact = tuple((k, replace(c, precision="ieee") if "prep" in k else c) for k, c in op.kernels)
-    x = [
-        torch.randn(1, 16, 1, *(16 for _ in t.shape))
-        for t in lincodegen.ops.delta_rule.signature.inputs
-    ]
-    with backend("triton"), use_op_config(NAME, replace(op, kernels=exact)):
-        lincodegen.ops.delta_rule(*x)
-    assert launched == {"prep_fwd_kernel": {"ieee"}, "scan_fwd_kernel": {"tf32x3"}}
+    called(NAME, replace(op, kernels=exact))
+    found = {name: constants["PRECISION"] for name, constants in seen}
+    assert found.pop("prep_fwd") == "ieee"
+    assert set(found.values()) == {"tf32x3"}
 
 
-def test_operands_of_16_bits_have_no_precision(launched):
-    called(torch.bfloat16, precision="tf32x3")
-    assert {p for own in launched.values() for p in own} == {"ieee"}
+def test_operands_of_16_bits_have_no_precision(monkeypatch):
+    pytest.importorskip("triton", reason="launches are watched")
+    seen = watch(monkeypatch, NAME)
+    called(NAME, config("tf32x3"), dtype=torch.bfloat16)
+    assert {constants["PRECISION"] for _, constants in seen} == {"ieee"}
 
 
 def test_candidates_run_under_the_switch_of_torch_that_they_are_tuned_for():
