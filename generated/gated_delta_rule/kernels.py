@@ -32,6 +32,7 @@ def gated_delta_rule_prep_fwd_kernel(
     BT: tl.constexpr,
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -69,7 +70,7 @@ def gated_delta_rule_prep_fwd_kernel(
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_product_mm, BT)
+    b_A = unit_lower_inverse(b_product_mm, BT, INVERSE)
     tl.store(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_A.to(A.dtype.element_ty))
 
 
@@ -966,6 +967,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         PRECISION=dot_precision(dtype, config),
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -34,6 +34,7 @@ def kda_prep_fwd_kernel(
     K: tl.constexpr,
     BT: tl.constexpr,
     BK: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -78,7 +79,7 @@ def kda_prep_fwd_kernel(
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_product_mm, BT)
+    b_A = unit_lower_inverse(b_product_mm, BT, INVERSE)
     tl.store(
         Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
     )
@@ -965,6 +966,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

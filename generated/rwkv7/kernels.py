@@ -39,6 +39,7 @@ def rwkv7_prep_fwd_kernel(
     K: tl.constexpr,
     BT: tl.constexpr,
     BK: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -99,7 +100,7 @@ def rwkv7_prep_fwd_kernel(
         b_Pt0w += tl.where(m_lower, bounded_gram(b_r, b_k, b_Wk, b_Gk, b_Wk, b_Gk, 16, 16, 0), 0.0)
     i_n = i_c.to(tl.int64)
     # A = (I - N_mm)^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_N, BT)
+    b_A = unit_lower_inverse(b_N, BT, INVERSE)
     tl.store(
         Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
     )
@@ -1130,6 +1131,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
