@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from lincodegen.emit.triton_kernel import KernelText, print_kernel
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, Rows
@@ -63,6 +64,8 @@ class _Launch:
         self.scalars = [s.name for s in self.program.scalars]
         self.wide = [o.name for _, o in self.program.operands if len(o.axes) == 2]
         self.pinned = [s.name for k in schedule.forward if k.role == "prep" for s in k.outputs]
+        self.again = _again(schedule)
+        self.states = _stored(self.again)
         self.slots = max(self.rows.slots(axis) for axis, _ in self.program.form.axes)
 
     def forward(self, kernels: list[KernelText], split: list[KernelText]) -> str:
@@ -77,6 +80,8 @@ class _Launch:
         lines.append(f"    scans = {cut if self.summaries else 'whole(N, packed)'}")
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
+        known = {s.name for kernel in kernels for s in kernel.kernel.outputs}
+        lines.append(f"    {' = '.join(n for n in self.states if n not in known)} = None")
         condition = f"splits(N * H, NC // max(N, 1), {self.names[0]}.device)"
         if self.summaries:
             lines += self._entered()
@@ -87,7 +92,9 @@ class _Launch:
         lines.append("    else:")
         lines += [f"    {line}" for line in self._launch(kernels[-1])]
         reads = [s.name for s in self.schedule.forward[-1].outputs]
-        saved = ", ".join([*self.pinned, "h0", *(["*scans.kept"] if self.summaries else [])])
+        states = f'*keep("states", {", ".join(self.states)})'
+        scans = ["*scans.kept"] if self.summaries else []
+        saved = ", ".join([*self.pinned, "h0", states, *scans])
         final = "scans.left(ht)" if self.summaries else "ht"
         lines.append(f"    return {', '.join([*reads, final])}, ({saved},)")
         return "\n\n" + "\n".join(lines) + "\n"
@@ -127,13 +134,16 @@ class _Launch:
             '    """Gradients of the operands, in their order, and of the initial state."""'
         )
         lines += self._sizes("d_state")
-        saved = [*self.pinned, "h0", *(["*kept"] if self.summaries else [])]
-        lines.append(f"    {', '.join(saved)}{',' if len(saved) == 1 else ''} = saved")
+        saved = [*self.pinned, "h0", *self.states, *(["*kept"] if self.summaries else [])]
+        lines.append(f"    {', '.join(saved)} = saved")
         scans = "restored(kept, N, packed)" if self.summaries else "whole(N, packed)"
         lines.append(f"    scans = {scans}")
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
         lines += ["    dht, ht = d_state.contiguous(), torch.empty_like(h0)"]
-        for kernel in kernels:
+        lines.append(f"    if {self.states[0]} is None:")
+        for kernel in kernels[: len(self.again)]:
+            lines += [f"    {line}" for line in self._launch(kernel)]
+        for kernel in kernels[len(self.again) :]:
             if kernel.kernel.carry and kernel.kernel.carry.reverse:
                 lines += self._entered_back() if self.summaries else []
                 lines.append("    dh0 = torch.empty_like(dht)")
@@ -238,6 +248,18 @@ class _Launch:
         return lines
 
 
+def _again(schedule: Schedule) -> tuple[Kernel, ...]:
+    """The first kernels of the backward: those that a split forward has launched as well."""
+    known = {k.name for k in (*schedule.forward, *schedule.instead)}
+    return tuple(takewhile(lambda k: k.name in known, schedule.backward))
+
+
+def _stored(kernels: tuple[Kernel, ...]) -> list[str]:
+    """Names of what kernels store, the states before chunks first."""
+    states = [k.carry.kept for k in kernels if k.carry and k.carry.kept]
+    return [*states, *(s.name for k in kernels for s in k.outputs)]
+
+
 def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
@@ -249,7 +271,7 @@ def module_header(tools: frozenset[str]) -> str:
         "launch": ["common_dtype", "dot_precision", "tiles"],
         "packing": ["chunk_count", "numbered"],
         "scans": scans,
-        "schedules": ["splits"],
+        "schedules": ["keep", "splits"],
         "sequences": ["place_of_chunk", "place_of_sequence"],
         "tiles": general,
     }

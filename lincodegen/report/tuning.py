@@ -106,6 +106,8 @@ def _choices(config: OpConfig) -> Iterator[tuple[str, str | int]]:
     yield "chunk_size", config.chunk_size
     if config.scanning:
         yield "schedule", config.scanning
+    if config.schedule == "split":
+        yield "keep", config.keep
     for name in _SHARED:
         found = {value for _, c in config.kernels if (value := getattr(c, name)) is not None}
         if found:

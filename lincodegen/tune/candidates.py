@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lincodegen.compile import CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
-from lincodegen.config import Config, OpConfig
+from lincodegen.config import KEEPS, Config, OpConfig
 from lincodegen.cost.launch import Compiled
 from lincodegen.cost.model import kernel_cost
 from lincodegen.cost.sizes import CallSizes, KernelSizes
@@ -105,7 +105,7 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
     chunks = {size: found[size][1] for size in ordered}
     inverting = any(_INVERSE in k.launch.constants for k in op.kernels)
     methods: tuple[str | None, ...] = inverses(model.target) if inverting else (None,)
-    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods)
+    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods, keeps=KEEPS)
 
 
 def first_choice(found: Shortlist) -> OpConfig:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.config import INVERSES, PRECISIONS, Config, OpConfig
+from lincodegen.config import INVERSES, KEEPS, PRECISIONS, Config, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune.records import Resources, Times
 
@@ -112,7 +112,7 @@ def pick(
 
 
 def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple[object, ...]]:
-    """A key: more exact products, less shared memory, registers and stack, then the values.
+    """A key: more exact products, less that is kept, less of a processor, then the values.
 
     Of the PyTorch form what leaves the threads of the process alone comes first.
     """
@@ -126,7 +126,15 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch
         form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
-        return (exact, *resources, form, config.chunk_size, config.scanning, values)
+        return (
+            exact,
+            KEEPS.index(config.keep),
+            *resources,
+            form,
+            config.chunk_size,
+            config.scanning,
+            values,
+        )
 
     return key
 

@@ -1,12 +1,12 @@
 """The few configurations of each kernel that are worth a trial, and the search space over them.
 
 A point of the space names a chunk, a schedule, the precision of float32 products, how triangular
-matrices are inverted, and for each kernel the rank of one of its options, the most promising at 0:
-whoever ranks them, a search over ranks knows which way is better. What has one value only is no
-parameter.
+matrices are inverted, what is kept for the backward, and for each kernel the rank of one of its
+options, the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
+What has one value only is no parameter.
 
-What a kernel's text settles is none either: what is kept for the backward, where a scale is
-applied, pointers in place of descriptors.
+What a kernel's text settles is none either: where a scale is applied, pointers in place of
+descriptors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, replace
 from itertools import combinations, product
 from math import comb
 
-from lincodegen.config import Config, OpConfig
+from lincodegen.config import KEEPS, Config, OpConfig
 from lincodegen.schedule.space import Parameter
 from lincodegen.tune.records import Resources
 from lincodegen.tune.search import Point, Space
@@ -55,6 +55,7 @@ class Shortlist:
         schedules: of `SCHEDULES`.
         precisions: those of the options, the fastest last; the same of all kernels of a point.
         inverses: of the kernels that invert, likewise; options of the others have None.
+        keeps: of `lincodegen.config.KEEPS`; more than the first one of them under ``split`` alone.
     """
 
     op: str
@@ -62,6 +63,7 @@ class Shortlist:
     schedules: tuple[tuple[str, int], ...] = SCHEDULES
     precisions: tuple[str | None, ...] = (None,)
     inverses: tuple[str | None, ...] = (None,)
+    keeps: tuple[str, ...] = KEEPS[:1]
 
     def for_call(self, heads: int, tokens: int, multiprocessors: int) -> Shortlist:
         """The options with what schedules may help a call: segments only of few heads' sequences.
@@ -112,7 +114,8 @@ class Shortlist:
             for label, rank in zip(self.labels, ranks, strict=True)
         )
         name, segment = self.schedules[head[1]]
-        return OpConfig(head[0], chosen, name, segment)
+        keep = self._named(head).get("keep") or KEEPS[0]
+        return OpConfig(head[0], chosen, name, segment, keep=keep)
 
     def needs(self, config: OpConfig) -> Resources:
         """The most that any kernel of a configuration needs."""
@@ -140,10 +143,12 @@ class Shortlist:
         first = [(size, s, *[0] * count) for size in self.chunks for s in dict.fromkeys((0, last))]
         first += [(best, s, *[0] * count) for s in range(1, last)]
         most = [len(values) for values in wide] + [2] * len(self.labels)
+        kept = [i for i, name in enumerate(self._wide()) if name == "keep"]
         single = [
-            (best, 0, *(rank if i == j else 0 for j in range(count)))
+            (best, schedule, *(rank if i == j else 0 for j in range(count)))
             for i in range(count)
             for rank in range(1, most[i])
+            for schedule in ((last,) if i in kept else (0,))
         ]
         return tuple(p for p in (*first, *single) if self._admits(p))
 
@@ -157,10 +162,9 @@ class Shortlist:
         known = self.chunks.get(config.chunk_size, {})
         if schedule not in self.schedules or asked.keys() != known.keys():
             return None
-        wide = [
-            _rank(values, *(getattr(c, name) for c in asked.values()))
-            for name, values in self._wide().items()
-        ]
+        chosen = {n: [getattr(c, n) for c in asked.values()] for n in ("precision", "inverse")}
+        chosen["keep"] = [config.keep]
+        wide = [_rank(values, *chosen[name]) for name, values in self._wide().items()]
         head = config.chunk_size, self.schedules.index(schedule), *wide
         options = self._options(head)
         if not all(options.values()):
@@ -170,8 +174,14 @@ class Shortlist:
 
     def _wide(self) -> dict[str, tuple[str | None, ...]]:
         """What all kernels of a point have in common beside chunk and schedule."""
-        found = {"precision": self.precisions, "inverse": self.inverses}
+        splits = any(name == "split" for name, _ in self.schedules)
+        keeps = self.keeps if splits else KEEPS[:1]
+        found = {"precision": self.precisions, "inverse": self.inverses, "keep": keeps}
         return {name: values for name, values in found.items() if len(values) > 1}
+
+    def _named(self, head: Point) -> dict[str, str | None]:
+        """The values of what all kernels have in common, but for chunk and schedule."""
+        return {n: v[i] for (n, v), i in zip(self._wide().items(), head[2:], strict=True)}
 
     def _parts(self, point: Point) -> tuple[Point, Point]:
         """What all kernels have in common, and the rank of each."""
@@ -180,7 +190,7 @@ class Shortlist:
 
     def _options(self, head: Point) -> dict[str, tuple[Option, ...]]:
         """The options of every kernel with what they have in common."""
-        named = {n: v[i] for (n, v), i in zip(self._wide().items(), head[2:], strict=True)}
+        named = self._named(head)
         precision, inverse = named.get("precision"), named.get("inverse")
         return {
             label: tuple(
@@ -192,8 +202,14 @@ class Shortlist:
         }
 
     def _limits(self, head: Point) -> Point:
-        """How many ranks each kernel has; one that is not launched only its first."""
-        idle = _IDLE.get(self.schedules[head[1]][0], "")
+        """How many ranks each kernel has: one that is not launched only its first.
+
+        None has any where more is to be kept than the schedule makes.
+        """
+        schedule = self.schedules[head[1]][0]
+        if schedule != "split" and self._named(head).get("keep", KEEPS[0]) != KEEPS[0]:
+            return (0,) * len(self.labels)
+        idle = _IDLE.get(schedule, "")
         options = self._options(head)
         counts = {label: len(options[label]) for label in self.labels}
         return tuple(min(n, 1) if label.endswith(idle) else n for label, n in counts.items())

@@ -38,8 +38,11 @@ def called(name, config, tokens=20, dtype=torch.float32):
     """Forward and backward of the kernels of an op under a configuration: all that they give."""
     op = getattr(lincodegen.ops, name)
     torch.manual_seed(0)
-    x = [torch.randn(1, tokens, 1, *(16 for _ in t.shape)) for t in op.signature.inputs]
-    x = [y.to(dtype).requires_grad_() for y in x]
+    shapes = [
+        [int(n) if n.isdigit() else 16 for n in map(str, t.shape)] for t in op.signature.inputs
+    ]
+    x = [torch.randn(1, tokens, 1, *shape).to(dtype).requires_grad_() for shape in shapes]
     with backend("triton"), use_op_config(name, config):
-        o, state = op(*x, output_final_state=True)
-        return o, state, *torch.autograd.grad(o.sum() + state.sum(), x)
+        o, final = op(*x, output_final_state=True)
+        results = o, *(final if isinstance(final, tuple) else (final,))
+        return *results, *torch.autograd.grad(sum(y.sum() for y in results), x)
