@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -784,6 +784,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = z = None
     if scans.segmented:
         W = V + K
         entered = scans.opened(h0, W)
@@ -904,6 +905,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         (
             A,
             h0,
+            *keep("states", h, z),
             *scans.kept,
         ),
     )
@@ -920,38 +922,39 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    A, h0, *kept = saved
+    A, h0, h, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("delta_rule_negative", "states_fwd", "v", k, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    delta_rule_negative_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        beta,
-        v,
-        A,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("delta_rule_negative", "states_fwd", "v", k, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        delta_rule_negative_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            k,
+            beta,
+            v,
+            A,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)

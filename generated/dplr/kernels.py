@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
 
@@ -1134,6 +1134,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = a_start = q_start = decay = b_end = k_end = z = None
     if scans.segmented:
         config = tiles("dplr", "decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1333,6 +1334,7 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
             Nmw,
             Pt0w,
             h0,
+            *keep("states", h, a_start, q_start, decay, b_end, k_end, z),
             *scans.kept,
         ),
     )
@@ -1351,72 +1353,73 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=No
     gk = gk.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0m, A, Nmw, Pt0w, h0, *kept = saved
+    Pt0m, A, Nmw, Pt0w, h0, h, a_start, q_start, decay, b_end, k_end, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("dplr", "decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dplr_decay_fwd_kernel[(NK * NC * H,)](
-        a,
-        q,
-        b,
-        k,
-        gk,
-        a_start,
-        q_start,
-        decay,
-        b_end,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_a=a.shape[2],
-        H_b=b.shape[2],
-        H_k=k.shape[2],
-        H_q=q.shape[2],
-        H_gk=gk.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        Nmw,
-        v,
-        a_start,
-        A,
-        b_end,
-        decay,
-        k_end,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("dplr", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        dplr_decay_fwd_kernel[(NK * NC * H,)](
+            a,
+            q,
+            b,
+            k,
+            gk,
+            a_start,
+            q_start,
+            decay,
+            b_end,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_q=q.shape[2],
+            H_gk=gk.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("dplr", "states_fwd", "v", v, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        dplr_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            Nmw,
+            v,
+            a_start,
+            A,
+            b_end,
+            decay,
+            k_end,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)

@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -1058,6 +1058,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = z = None
     if scans.segmented:
         W = V + K
         entered = scans.opened(h0, W)
@@ -1186,6 +1187,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         (
             A,
             h0,
+            *keep("states", h, z),
             *scans.kept,
         ),
     )
@@ -1203,40 +1205,41 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    A, h0, *kept = saved
+    A, h0, h, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
-    z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        kj,
-        beta,
-        v,
-        A,
-        g,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_kj=kj.shape[2],
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
+        z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
+        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            kj,
+            beta,
+            v,
+            A,
+            g,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)

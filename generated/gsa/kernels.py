@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
@@ -764,6 +764,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -879,6 +880,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
+            *keep("states", h, decay, s_end),
             *scans.kept,
         ),
     )
@@ -895,54 +897,55 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    h0, *kept = saved
+    h0, h, decay, s_end, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
-    s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
-        s,
-        g,
-        decay,
-        s_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_s=s.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        decay,
-        s_end,
-        k,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
+            s,
+            g,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            s_end,
+            k,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1785,6 +1788,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = q_start = decay = s_end = None
     if scans.segmented:
         config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1944,6 +1948,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         (
             Pt0w,
             h0,
+            *keep("states", h, q_start, decay, s_end),
             *scans.kept,
         ),
     )
@@ -1960,58 +1965,59 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0w, h0, *kept = saved
+    Pt0w, h0, h, q_start, decay, s_end, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
-        q,
-        s,
-        g,
-        q_start,
-        decay,
-        s_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_q=q.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        decay,
-        s_end,
-        v,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
+            q,
+            s,
+            g,
+            q_start,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            s_end,
+            v,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)

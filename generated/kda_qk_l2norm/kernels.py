@@ -8,7 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
 
@@ -970,6 +970,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = k_start = q_start = decay = k_end = z = None
     if scans.segmented:
         config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1148,6 +1149,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             Pt0m,
             A,
             h0,
+            *keep("states", h, k_start, q_start, decay, k_end, z),
             *scans.kept,
         ),
     )
@@ -1165,66 +1167,67 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0m, A, h0, *kept = saved
+    Pt0m, A, h0, h, k_start, q_start, decay, k_end, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_qk_l2norm_decay_fwd_kernel[(NK * NC * H,)](
-        k,
-        q,
-        g,
-        k_start,
-        q_start,
-        decay,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_q=q.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k_start,
-        beta,
-        v,
-        A,
-        decay,
-        k_end,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        kda_qk_l2norm_decay_fwd_kernel[(NK * NC * H,)](
+            k,
+            q,
+            g,
+            k_start,
+            q_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            k_start,
+            beta,
+            v,
+            A,
+            decay,
+            k_end,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
