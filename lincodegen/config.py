@@ -24,8 +24,10 @@ _LEAST = {"tile_k": 16, "tile_v": 16}
 _COUNTS = ("num_stages", "threads")
 """Any number will do; the others are powers of two."""
 _NUMBERS = ("tile_k", "tile_v", "num_warps", "num_stages")
-KEEPS = ("inverse", "states")
-"""What a forward may keep for its backward beside its arguments, the least first."""
+KEEPS = ("nothing", "inverse", "states")
+"""What a forward may keep for its backward beside its arguments, each all of those before it."""
+KEPT = "inverse"
+"""Where nothing was chosen."""
 INVERSES = ("ieee", "rows", "tf32x3")
 """How a kernel may invert the unit triangular matrix of a chunk."""
 
@@ -125,9 +127,10 @@ class OpConfig:
         schedule: one of `SCHEDULES`; None leaves it to the size of a call.
         segment_chunks: chunks of a segment under ``segment``; 0 leaves it to the size of a call.
         torch: of the PyTorch form; None leaves it at its defaults.
-        keep: what kernels keep for the backward. ``inverse``: inverses and decayed Grams, so that
-            the backward scans for the states again. ``states``: also the states before all chunks,
-            the solved rows and decayed operands, where the forward has them: under ``split``.
+        keep: what kernels keep for the backward, which makes the rest again. ``nothing``: no more
+            than states between segments. ``inverse``: inverses and decayed Grams. ``states``: also
+            the states before all chunks, the solved rows and the decayed operands, where the
+            forward has them: under ``split``.
     """
 
     chunk_size: int
@@ -135,7 +138,7 @@ class OpConfig:
     schedule: str | None = None
     segment_chunks: int = 0
     torch: TorchConfig | None = None
-    keep: str = KEEPS[0]
+    keep: str = KEPT
 
     @property
     def scanning(self) -> str:
@@ -148,7 +151,7 @@ class OpConfig:
         rows = {label: config.to_json() for label, config in self.kernels}
         own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
         own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
-        own |= {"keep": self.keep} if self.keep != KEEPS[0] else {}
+        own |= {"keep": self.keep} if self.keep != KEPT else {}
         return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}
 
     @staticmethod
@@ -167,7 +170,7 @@ class OpConfig:
         if segment and schedule != "segment":
             raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
         own = TorchConfig.from_json(data["torch"]) if "torch" in data else None
-        keep = _one_of(data, "keep", KEEPS) or KEEPS[0]
+        keep = _one_of(data, "keep", KEEPS) or KEPT
         if keep == "states" and schedule not in (None, "split"):
             raise ValueError(f"keep = 'states' under the schedule {schedule!r}; expected: 'split'")
         return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment, own, keep)

@@ -42,7 +42,7 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     printed = {k.kernel.name: k for k in kernels}
     texts += [
         launch.forward(forward, [printed[k.name] for k in schedule.instead]),
-        launch.backward(backward),
+        launch.backward([k for k in forward if k.kernel.role == "prep"], backward),
     ]
     scans = frozenset(("cut", "restored") if summaries else ("whole",))
     tools = scans.union(*(k.tools for k in (*kernels, *summaries)))
@@ -94,7 +94,8 @@ class _Launch:
         reads = [s.name for s in self.schedule.forward[-1].outputs]
         states = f'*keep("states", {", ".join(self.states)})'
         scans = ["*scans.kept"] if self.summaries else []
-        saved = ", ".join([*self.pinned, "h0", states, *scans])
+        prep = [f'*keep("inverse", {", ".join(self.pinned)})'] if self.pinned else []
+        saved = ", ".join([*prep, "h0", states, *scans])
         final = "scans.left(ht)" if self.summaries else "ht"
         lines.append(f"    return {', '.join([*reads, final])}, ({saved},)")
         return "\n\n" + "\n".join(lines) + "\n"
@@ -125,8 +126,8 @@ class _Launch:
         ]
         return ["    if scans.segmented:", *(f"        {line}" for line in lines)]
 
-    def backward(self, kernels: list[KernelText]) -> str:
-        """The text of ``backward``."""
+    def backward(self, prep: list[KernelText], kernels: list[KernelText]) -> str:
+        """The text of ``backward``; ``prep`` is launched again where nothing was kept of it."""
         outs = [f"do{j or ''}" for j in range(len(self.program.d_outputs))]
         args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size", "packed=None"]
         lines = [f"def backward{self.suffix}({', '.join(args)}):"]
@@ -140,9 +141,8 @@ class _Launch:
         lines.append(f"    scans = {scans}")
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
         lines += ["    dht, ht = d_state.contiguous(), torch.empty_like(h0)"]
-        lines.append(f"    if {self.states[0]} is None:")
-        for kernel in kernels[: len(self.again)]:
-            lines += [f"    {line}" for line in self._launch(kernel)]
+        lines += self._unless_kept(self.pinned, prep)
+        lines += self._unless_kept(self.states, kernels[: len(self.again)])
         for kernel in kernels[len(self.again) :]:
             if kernel.kernel.carry and kernel.kernel.carry.reverse:
                 lines += self._entered_back() if self.summaries else []
@@ -158,6 +158,13 @@ class _Launch:
         first = "scans.first(dh0)" if self.summaries else "dh0"
         lines.append(f"    return {', '.join([*results, first])}")
         return "\n\n" + "\n".join(lines) + "\n"
+
+    def _unless_kept(self, names: list[str], kernels: list[KernelText]) -> list[str]:
+        """Launches of what the forward has made, for tensors that it did not keep."""
+        if not names:
+            return []
+        launches = [f"    {line}" for kernel in kernels for line in self._launch(kernel)]
+        return [f"    if {names[0]} is None:", *launches]
 
     def _sizes(self, state: str) -> list[str]:
         """Sizes, and operands as the kernels take them: one dtype, contiguous."""

@@ -95,7 +95,7 @@ def keep(what: str, *made: Tensor | None) -> tuple[Tensor | None, ...]:
     """
     tuned = running_choice()
     names: tuple[str, ...] = config.module.KEEPS
-    chosen = names[0] if tuned is None else tuned.config.keep
+    chosen = config.module.KEPT if tuned is None else tuned.config.keep
     wanted = names.index(what) <= names.index(chosen) and all(x is not None for x in made)
     return made if wanted else (None,) * len(made)
 

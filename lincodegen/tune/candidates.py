@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lincodegen.compile import CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
-from lincodegen.config import KEEPS, Config, OpConfig
+from lincodegen.config import Config, OpConfig
 from lincodegen.cost.launch import Compiled
 from lincodegen.cost.model import kernel_cost
 from lincodegen.cost.sizes import CallSizes, KernelSizes
@@ -28,7 +28,7 @@ from lincodegen.tune.kernels import OpKernel, OpKernels, kernel_label
 from lincodegen.tune.precision import inverses
 from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
-from lincodegen.tune.shortlist import Option, Options, Shortlist
+from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist
 
 Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
@@ -105,7 +105,7 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
     chunks = {size: found[size][1] for size in ordered}
     inverting = any(_INVERSE in k.launch.constants for k in op.kernels)
     methods: tuple[str | None, ...] = inverses(model.target) if inverting else (None,)
-    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods, keeps=KEEPS)
+    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods, keeps=FAST_KEEPS)
 
 
 def first_choice(found: Shortlist) -> OpConfig:

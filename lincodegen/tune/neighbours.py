@@ -14,16 +14,16 @@ from pathlib import Path
 
 import torch
 
-from lincodegen.config import KEEPS, Config
+from lincodegen.config import Config
 from lincodegen.errors import TuningError
 from lincodegen.runtime.defaults import Entry, OpDefault, target_default
 from lincodegen.targets import Target
 from lincodegen.tune.precision import inverses
 from lincodegen.tune.records import Resources
-from lincodegen.tune.shortlist import Option, Options, Shortlist, in_proportion
+from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist, in_proportion
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
-_TOLD, _KEEPING = "INVERSE=", 'keep("states"'
+_TOLD = "INVERSE="
 _TILES = (16, 32, 64, 128)
 _WARPS = (2, 4, 8)
 _STAGES = (1, 2, 3)
@@ -63,8 +63,7 @@ def neighbours(
         }
         for size, own in chunks.items()
     }
-    keeps = KEEPS if _KEEPING in (folder / "kernels.py").read_text(encoding="utf-8") else KEEPS[:1]
-    return Shortlist(op, every, precisions=precisions, inverses=methods, keeps=keeps)
+    return Shortlist(op, every, precisions=precisions, inverses=methods, keeps=FAST_KEEPS)
 
 
 def kernel_cuts(folder: Path) -> dict[str, str]:

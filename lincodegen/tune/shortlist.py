@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, replace
 from itertools import combinations, product
 from math import comb
 
-from lincodegen.config import KEEPS, Config, OpConfig
+from lincodegen.config import KEPT, Config, OpConfig
 from lincodegen.schedule.space import Parameter
 from lincodegen.tune.records import Resources
 from lincodegen.tune.search import Point, Space
@@ -30,6 +30,8 @@ SCHEDULES: tuple[tuple[str, int], ...] = (
     ("split", 0),
 )
 """Schedules and the chunks of their segments, the one with the longest scans first."""
+FAST_KEEPS = (KEPT, "states")
+"""What may be kept without making a call slower."""
 _IDLE = {"scan": "output_fwd", "segment": "output_fwd", "split": "scan_fwd"}
 """The kernel that a schedule does not launch, by the end of its label."""
 
@@ -55,7 +57,7 @@ class Shortlist:
         schedules: of `SCHEDULES`.
         precisions: those of the options, the fastest last; the same of all kernels of a point.
         inverses: of the kernels that invert, likewise; options of the others have None.
-        keeps: of `lincodegen.config.KEEPS`; more than the first one of them under ``split`` alone.
+        keeps: of `lincodegen.config.KEEPS`; ``states`` is tried under ``split`` alone.
     """
 
     op: str
@@ -63,7 +65,7 @@ class Shortlist:
     schedules: tuple[tuple[str, int], ...] = SCHEDULES
     precisions: tuple[str | None, ...] = (None,)
     inverses: tuple[str | None, ...] = (None,)
-    keeps: tuple[str, ...] = KEEPS[:1]
+    keeps: tuple[str, ...] = (KEPT,)
 
     def for_call(self, heads: int, tokens: int, multiprocessors: int) -> Shortlist:
         """The options with what schedules may help a call: segments only of few heads' sequences.
@@ -84,8 +86,9 @@ class Shortlist:
         """The points; where they are too many, those with few kernels off their first option."""
         labels = self.labels
         wide = {"schedule": len(self.schedules)} | {n: len(v) for n, v in self._wide().items()}
-        heads = list(product(sorted(self.chunks), *map(range, wide.values())))
-        limits = {head: self._limits(head) for head in heads}
+        every = product(sorted(self.chunks), *map(range, wide.values()))
+        limits = {head: limit for head in every if all(limit := self._limits(head))}
+        heads = list(limits)
         depth = max(max(limit) for limit in limits.values())
         parameters = (
             Parameter("chunk_size", tuple(sorted(self.chunks))),
@@ -114,7 +117,7 @@ class Shortlist:
             for label, rank in zip(self.labels, ranks, strict=True)
         )
         name, segment = self.schedules[head[1]]
-        keep = self._named(head).get("keep") or KEEPS[0]
+        keep = self._named(head).get("keep") or KEPT
         return OpConfig(head[0], chosen, name, segment, keep=keep)
 
     def needs(self, config: OpConfig) -> Resources:
@@ -175,7 +178,7 @@ class Shortlist:
     def _wide(self) -> dict[str, tuple[str | None, ...]]:
         """What all kernels of a point have in common beside chunk and schedule."""
         splits = any(name == "split" for name, _ in self.schedules)
-        keeps = self.keeps if splits else KEEPS[:1]
+        keeps = self.keeps if splits else (KEPT,)
         found = {"precision": self.precisions, "inverse": self.inverses, "keep": keeps}
         return {name: values for name, values in found.items() if len(values) > 1}
 
@@ -207,7 +210,7 @@ class Shortlist:
         None has any where more is to be kept than the schedule makes.
         """
         schedule = self.schedules[head[1]][0]
-        if schedule != "split" and self._named(head).get("keep", KEEPS[0]) != KEEPS[0]:
+        if schedule != "split" and self._named(head).get("keep") == "states":
             return (0,) * len(self.labels)
         idle = _IDLE.get(schedule, "")
         options = self._options(head)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from lincodegen.config import KEEPS, Bucket, OpConfig
+from lincodegen.config import KEPT, Bucket, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune import measure
 from lincodegen.tune.records import Gate, Provenance, Record, Resources, Times
@@ -152,7 +152,7 @@ def described(config: OpConfig) -> str:
     """A configuration on a line."""
     kernels = [f"{label} {c}" for label, c in config.kernels]
     schedule = [config.scanning] if config.scanning else []
-    schedule += [f"keeps {config.keep}"] if config.keep != KEEPS[0] else []
+    schedule += [f"keeps {config.keep}"] if config.keep != KEPT else []
     return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels, *_own(config)])
 
 

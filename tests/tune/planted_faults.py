@@ -92,7 +92,7 @@ def careless(op, config):
 
 
 def mistaken(op, _):
-    """The op, whose backward gets other states than the forward made."""
+    """The op, whose backward gets something else than the forward made."""
     from lincodegen.runtime import schedules
 
     right = schedules.keep

@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from watched_launches import called, watch
 
 import lincodegen.ops
-from lincodegen.config import KEEPS, Config, OpConfig
+from lincodegen.config import KEEPS, KEPT, Config, OpConfig
 from lincodegen.resources import generated_dir
 from lincodegen.runtime.backend import backend
 from lincodegen.runtime.schedules import use_schedule
@@ -22,9 +24,9 @@ from lincodegen.tune.records import Resources, Times
 from lincodegen.tune.shortlist import POINTS
 
 SM_90 = load_target("sm_90")
-DECAYING = {"gsa", "kda", "rwkv7"}
+DECAYING = {"gsa", "kda"}
 """Ops whose operands a kernel of its own decays, a channel at a time."""
-OPS = ["delta_rule", "gated_delta_product", "gsa", "kda", "linear_attention", "rwkv7"]
+OPS = ["gated_delta_product", "gsa", "kda", "linear_attention"]
 
 
 def config(op, keep, schedule="split"):
@@ -37,7 +39,7 @@ def config(op, keep, schedule="split"):
 def test_what_is_kept_is_written_and_read(keep):
     made = config("delta_rule", keep)
     assert OpConfig.from_json(made.to_json()) == made
-    assert made.to_json().get("keep", KEEPS[0]) == keep
+    assert made.to_json().get("keep", KEPT) == keep
 
 
 def test_a_record_of_before_keeps_the_least():
@@ -49,7 +51,7 @@ def test_a_record_of_before_keeps_the_least():
 @pytest.mark.parametrize(
     ("keep", "schedule", "message"),
     [
-        ("everything", "split", "keep 'everything'; expected: one of inverse, states"),
+        ("everything", "split", "keep 'everything'; expected: one of nothing, inverse"),
         ("states", "scan", "keep = 'states' under the schedule 'scan'; expected: 'split'"),
     ],
 )
@@ -68,16 +70,16 @@ def test_every_choice_gives_the_same_bits_and_the_backward_makes_nothing_twice(n
         results[keep] = called(name, config(name, keep))
         launches[keep] = [kernel for kernel, _ in seen]
         seen.clear()
-    pairs = zip(results["inverse"], results["states"], strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-    fewer = list(launches["inverse"])
-    for kernel in launches["inverse"]:
-        if fewer.count(kernel) > 1:
-            fewer.remove(kernel)
-    assert sorted(launches["states"]) == sorted(fewer)
-    again = [k for k in fewer if launches["inverse"].count(k) > 1]
-    assert any(k.endswith("states_fwd") for k in again)
-    assert (name in DECAYING) == any("decay_fwd" in k for k in again)
+    for other in ("nothing", "states"):
+        pairs = zip(results["inverse"], results[other], strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert len(set(launches["states"])) == len(launches["states"])
+    twice = Counter(launches["inverse"]) - Counter(launches["states"])
+    assert set(twice.values()) == {1}
+    kinds = {"states_fwd"} | ({"decay_fwd"} if name in DECAYING else set())
+    assert {"_".join(k.split("_")[-2:]) for k in twice} == kinds
+    more = Counter(launches["nothing"]) - Counter(launches["inverse"])
+    assert sorted(more) == sorted(k for k in launches["states"] if k.endswith("prep_fwd"))
 
 
 def gradients(name):
@@ -93,24 +95,23 @@ def gradients(name):
     return o, *torch.autograd.grad(o.square().sum(), [*x, first])
 
 
-@pytest.mark.parametrize("name", ["delta_rule", "kda"])
-def test_packed_sequences_keep_their_states_as_well(name):
+def test_packed_sequences_keep_their_states_as_well():
     pytest.importorskip("triton", reason="kernels are run")
     found = []
     for keep in KEEPS:
-        with use_op_config(name, config(name, keep)):
-            found.append(gradients(name))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        with use_op_config("delta_rule", config("delta_rule", keep)):
+            found.append(gradients("delta_rule"))
+    assert all(torch.equal(a, b) for some in found[1:] for a, b in zip(found[0], some, strict=True))
 
 
-@pytest.mark.parametrize("schedule", ["scan", "segment"])
-def test_a_schedule_that_makes_no_states_keeps_none(schedule):
+@pytest.mark.parametrize(("name", "schedule"), [("delta_rule", "scan"), ("kda", "segment")])
+def test_a_schedule_that_makes_no_states_keeps_none(name, schedule):
     """One that a caller pins goes before that of a table, whatever that would keep."""
     pytest.importorskip("triton", reason="kernels are run")
     found = []
-    for keep in KEEPS:
-        with use_op_config("kda", config("kda", keep)), use_schedule(schedule):
-            held = bytes_held(lambda: found.append(gradients("kda")))
+    for keep in ("inverse", "states"):
+        with use_op_config(name, config(name, keep)), use_schedule(schedule):
+            held = bytes_held(lambda: found.append(gradients(name)))
         found[-1] = *found[-1], torch.tensor(held)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
@@ -128,29 +129,40 @@ def bytes_held(run):
     return sum(held)
 
 
-def test_states_cost_the_memory_that_they_take():
-    """For 20 tokens in chunks of 16: two states of [16, 16] and the solved rows [20, 16]."""
+def test_what_is_kept_costs_the_memory_that_it_takes():
+    """Of 20 tokens in chunks of 16 two inverses; two states and the solved rows [20, 16]."""
     pytest.importorskip("triton", reason="kernels are run")
-    least, most = (
+    least, usual, most = (
         bytes_held(lambda keep=keep: called("delta_rule", config("delta_rule", keep)))
         for keep in KEEPS
     )
-    assert most - least == 4 * (2 * 16 * 16 + 20 * 16)
+    assert usual - least == 4 * (2 * 16 * 16)
+    assert most - usual == 4 * (2 * 16 * 16 + 20 * 16)
 
 
 def test_a_backward_in_another_thread_takes_what_was_kept(monkeypatch):
     pytest.importorskip("triton", reason="launches are watched")
-    seen = watch(monkeypatch, "kda")
-    op = lincodegen.ops.kda
+    name = "gated_delta_rule"
+    seen = watch(monkeypatch, name)
+    op = getattr(lincodegen.ops, name)
     x = [torch.rand(1, 20, 1, *(16 for _ in t.shape)).neg() for t in op.signature.inputs]
     x[0].requires_grad_()
-    with backend("triton"), use_op_config("kda", config("kda", "states")):
+    with backend("triton"), use_op_config(name, config(name, "states")):
         y, _ = op(*x)
     seen.clear()
     thread = threading.Thread(target=y.sum().backward)
     thread.start()
     thread.join()
     assert [kernel for kernel, _ in seen] == ["scan_bwd", "gradient_bwd"]
+
+
+def test_segments_may_keep_nothing_but_the_states_between_them():
+    pytest.importorskip("triton", reason="kernels are run")
+    found = []
+    for keep in ("nothing", "inverse"):
+        with use_op_config("delta_rule", config("delta_rule", keep, "segment")):
+            found.append(gradients("delta_rule"))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_states_are_tried_under_the_schedule_that_makes_them():
@@ -169,21 +181,21 @@ def test_states_are_tried_under_the_schedule_that_makes_them():
 
 def test_without_a_split_nothing_more_is_kept():
     found = neighbours(generated_dir() / "kda", "kda", 128, SM_90)
-    alone = type(found)(found.op, found.chunks, (("scan", 0),), keeps=KEEPS)
+    alone = replace(found, schedules=(("scan", 0),))
     assert "keep" not in {p.name for p in alone.space().parameters}
 
 
 def test_of_equally_fast_ones_what_keeps_less_wins():
     needs = {config("kda", keep): Resources(0, 0, 0) for keep in reversed(KEEPS)}
     times = dict.fromkeys(needs, Times(1e-3, 1e-3, 1e-3, 5))
-    assert pick(times, needs, 1.02).keep == "inverse"
+    assert pick(times, needs, 1.02).keep == "nothing"
 
 
 @pytest.mark.parametrize(
     ("wrapper", "verdicts"),
     [
-        ("", {"states": "passed"}),
-        ("planted_faults:mistaken", {"inverse": "passed", "states": "wrong"}),
+        ("", {"nothing": "passed", "states": "passed"}),
+        ("planted_faults:mistaken", {"nothing": "passed", "states": "wrong"}),
     ],
 )
 def test_the_gate_judges_with_the_backward_that_is_implied(wrapper, verdicts):
