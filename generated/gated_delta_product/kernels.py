@@ -1185,7 +1185,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            A,
+            *keep("inverse", A),
             h0,
             *keep("states", h, z),
             *scans.kept,
@@ -1209,6 +1209,29 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if A is None:
+        config = tiles("gated_delta_product", "prep_fwd", "k", kj, K=K, V=V)
+        A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
+        gated_delta_product_prep_fwd_kernel[(NC * H,)](
+            kj,
+            beta,
+            g,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            PRECISION=dot_precision(dtype, config),
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
         z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)

@@ -1098,7 +1098,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            A,
+            *keep("inverse", A),
             h0,
             *keep("states", h, z),
             *scans.kept,
@@ -1122,6 +1122,29 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if A is None:
+        config = tiles("gated_delta_rule", "prep_fwd", "k", k, K=K, V=V)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        gated_delta_rule_prep_fwd_kernel[(NC * H,)](
+            k,
+            beta,
+            g,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            PRECISION=dot_precision(dtype, config),
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("gated_delta_rule", "states_fwd", "v", k, K=K, V=V)
         z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)

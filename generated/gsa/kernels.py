@@ -1946,7 +1946,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0w,
+            *keep("inverse", Pt0w),
             h0,
             *keep("states", h, q_start, decay, s_end),
             *scans.kept,
@@ -1969,6 +1969,27 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if Pt0w is None:
+        config = tiles("gsa", "Sv_prep_fwd", "k", v, K=K, V=V)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        gsa_Sv_prep_fwd_kernel[(NC * H,)](
+            q,
+            s,
+            g,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])

@@ -1146,8 +1146,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0m,
-            A,
+            *keep("inverse", Pt0m, A),
             h0,
             *keep("states", h, k_start, q_start, decay, k_end, z),
             *scans.kept,
@@ -1171,6 +1170,32 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if Pt0m is None:
+        config = tiles("kda", "prep_fwd", "k", k, K=K, V=V)
+        Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        kda_prep_fwd_kernel[(NC * H,)](
+            q,
+            k,
+            beta,
+            g,
+            Pt0m,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("kda", "decay_fwd", "k", k, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])

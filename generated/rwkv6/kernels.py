@@ -942,7 +942,7 @@ def forward(v, r, k, w, state, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0w,
+            *keep("inverse", Pt0w),
             h0,
             *keep("states", h, r_start, decay, k_end),
             *scans.kept,
@@ -965,6 +965,27 @@ def backward(saved, v, r, k, w, do, d_state, chunk_size, packed=None):
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if Pt0w is None:
+        config = tiles("rwkv6", "prep_fwd", "k", v, K=K, V=V)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        rwkv6_prep_fwd_kernel[(NC * H,)](
+            r,
+            k,
+            w,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_r=r.shape[2],
+            H_k=k.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("rwkv6", "decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])

@@ -1330,10 +1330,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0m,
-            A,
-            Nmw,
-            Pt0w,
+            *keep("inverse", Pt0m, A, Nmw, Pt0w),
             h0,
             *keep("states", h, a_start, r_start, decay, b_end, k_end, z),
             *scans.kept,
@@ -1358,6 +1355,38 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    if Pt0m is None:
+        config = tiles("rwkv7", "prep_fwd", "k", v, K=K, V=V)
+        Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        Nmw = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        rwkv7_prep_fwd_kernel[(NC * H,)](
+            r,
+            b,
+            a,
+            k,
+            w,
+            Pt0m,
+            A,
+            Nmw,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if h is None:
         config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
