@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 SCHEDULES = ("scan", "split", "segment", "recurrent")
+PRECISIONS = ("ieee", "tf32x3", "tf32")
+"""How products of float32 operands may be computed, the most exact first, the fastest last."""
 _LARGEST = {
     "chunk_size": 1024,
     "segment_chunks": 4096,
@@ -21,6 +23,13 @@ _LARGEST = {
 _LEAST = {"tile_k": 16, "tile_v": 16}
 _COUNTS = ("num_stages", "threads")
 """Any number will do; the others are powers of two."""
+_NUMBERS = ("tile_k", "tile_v", "num_warps", "num_stages")
+KEEPS = ("nothing", "inverse", "states")
+"""What a forward may keep for its backward beside its arguments, each all of those before it."""
+KEPT = "inverse"
+"""Where nothing was chosen."""
+INVERSES = ("ieee", "rows", "tf32x3")
+"""How a kernel may invert the unit triangular matrix of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,19 @@ class Config:
         tile_v: likewise of V.
         num_warps: warps a program.
         num_stages: depth of software pipelining; 1 is none.
+        precision: of the kernel's products of float32 operands; others have none. ``ieee``:
+            float32 with its 24 bits, no tensor cores. ``tf32x3``: three products on tensor cores
+            of operands split in two, about as exact. ``tf32``: one such product of operands
+            rounded to 11 bits, taken only while torch.get_float32_matmul_precision() is not
+            ``highest``. None: ``ieee`` under ``highest``, else ``tf32``.
+        inverse: of a kernel that inverts unit triangular matrices, in float32 whatever the dtype
+            of the operands is. ``ieee``: blocks are merged by float32 products, from pairs of rows
+            on. ``rows``: from 16 rows on, which are substituted one by one. ``tf32x3``: like
+            ``ieee``, blocks of 16 and more rows by such products on tensor cores. None: ``ieee``.
         descriptors: whether tiles of rows are loaded through tensor descriptors.
+
+    Triton's interpreter computes every product in float32: what a precision costs on a device, only
+    the gate on that device can judge.
     """
 
     chunk_size: int
@@ -41,7 +62,41 @@ class Config:
     tile_v: int
     num_warps: int
     num_stages: int
+    precision: str | None = None
+    inverse: str | None = None
     descriptors: bool = False
+
+    def __str__(self) -> str:
+        given = [] if self.precision is None else [self.precision]
+        given += [] if self.inverse is None else [f"inverse {self.inverse}"]
+        given += ["descriptors"] if self.descriptors else []
+        tiles = f"{self.tile_k}x{self.tile_v} w{self.num_warps} s{self.num_stages}"
+        return " ".join([tiles, *given])
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads; what is left open is left out."""
+        left_open = (None, False)
+        values = {n: value for n, value in asdict(self).items() if value not in left_open}
+        del values["chunk_size"]
+        return values
+
+    @staticmethod
+    def from_json(chunk_size: int, value: object, label: str) -> Config:
+        """The configuration of a kernel that `to_json` wrote.
+
+        Raises:
+            ValueError: a value is missing or is nothing that a kernel takes.
+        """
+        data = _mapping(value, label)
+        numbers = {name: _number(data, name) for name in _NUMBERS}
+        precision = _one_of(data, "precision", PRECISIONS)
+        inverse = _one_of(data, "inverse", INVERSES)
+        described = data.get("descriptors", False)
+        if not isinstance(described, bool):
+            raise ValueError(f"descriptors = {described!r}; expected: true or false")
+        return Config(
+            chunk_size, **numbers, precision=precision, inverse=inverse, descriptors=described
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +136,10 @@ class OpConfig:
         schedule: one of `SCHEDULES`; None leaves it to the size of a call.
         segment_chunks: chunks of a segment under ``segment``; 0 leaves it to the size of a call.
         torch: of the PyTorch form; None leaves it at its defaults.
+        keep: what kernels keep for the backward, which makes the rest again. ``nothing``: no more
+            than states between segments. ``inverse``: inverses and decayed Grams. ``states``: also
+            the states before all chunks, the solved rows and the decayed operands, where the
+            forward has them: under ``split``.
     """
 
     chunk_size: int
@@ -88,6 +147,7 @@ class OpConfig:
     schedule: str | None = None
     segment_chunks: int = 0
     torch: TorchConfig | None = None
+    keep: str = KEPT
 
     @property
     def scanning(self) -> str:
@@ -97,13 +157,10 @@ class OpConfig:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
-        rows = {label: asdict(config) for label, config in self.kernels}
-        for row in rows.values():
-            del row["chunk_size"]
-            if not row["descriptors"]:
-                del row["descriptors"]
+        rows = {label: config.to_json() for label, config in self.kernels}
         own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
         own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
+        own |= {"keep": self.keep} if self.keep != KEPT else {}
         return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}
 
     @staticmethod
@@ -114,16 +171,18 @@ class OpConfig:
             ValueError: it is none, or one that no kernel takes.
         """
         data = _mapping(value, "a configuration")
-        size, schedule = _number(data, "chunk_size"), data.get("schedule")
-        if schedule is not None and schedule not in SCHEDULES:
-            raise ValueError(f"schedule {schedule!r}; expected: one of {', '.join(SCHEDULES)}")
-        rows = {str(k): _mapping(v, k) for k, v in _mapping(data.get("kernels"), "kernels").items()}
-        kernels = {k: _kernel_config(size, v) for k, v in rows.items()}
+        size = _number(data, "chunk_size")
+        schedule = _one_of(data, "schedule", SCHEDULES)
+        rows = _mapping(data.get("kernels"), "kernels")
+        kernels = {str(k): Config.from_json(size, v, k) for k, v in rows.items()}
         segment = _number(data, "segment_chunks") if "segment_chunks" in data else 0
         if segment and schedule != "segment":
             raise ValueError(f"segment_chunks = {segment} under the schedule {schedule!r}")
         own = TorchConfig.from_json(data["torch"]) if "torch" in data else None
-        return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment, own)
+        keep = _one_of(data, "keep", KEEPS) or KEPT
+        if keep == "states" and schedule not in (None, "split"):
+            raise ValueError(f"keep = 'states' under the schedule {schedule!r}; expected: 'split'")
+        return OpConfig(size, tuple(sorted(kernels.items())), schedule, segment, own, keep)
 
 
 class Bucket(NamedTuple):
@@ -184,12 +243,12 @@ def _mapping(value: object, what: object) -> Mapping[str, Any]:
     return value
 
 
-def _kernel_config(chunk_size: int, row: Mapping[str, Any]) -> Config:
-    names = [f.name for f in fields(Config) if f.name not in ("chunk_size", "descriptors")]
-    descriptors = row.get("descriptors", False)
-    if not isinstance(descriptors, bool):
-        raise ValueError(f"descriptors = {descriptors!r}; expected: true or false")
-    return Config(chunk_size, *(_number(row, n) for n in names), descriptors=descriptors)
+def _one_of(data: Mapping[str, Any], name: str, expected: tuple[str, ...]) -> str | None:
+    """A value by name, None where there is none."""
+    value = data.get(name)
+    if value is not None and value not in expected:
+        raise ValueError(f"{name} {value!r}; expected: one of {', '.join(expected)}")
+    return value
 
 
 def _number(data: Mapping[str, Any], name: str) -> int:

@@ -26,6 +26,7 @@ from lincodegen.tune.gate import Subject, Trials, Work
 from lincodegen.tune.journal import read_records
 from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.kernels import op_kernels
+from lincodegen.tune.precision import precisions
 from lincodegen.tune.records import Record
 from lincodegen.tune.search import Effort
 from lincodegen.tune.session import Folders, Job, SessionReport, run_session, worker_job
@@ -68,11 +69,7 @@ class Choice:
     predicted_s: float
 
     def __str__(self) -> str:
-        kernels = ", ".join(
-            f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
-            f"{' descriptors' * c.descriptors}"
-            for label, c in self.config.kernels
-        )
+        kernels = ", ".join(f"{label} {c}" for label, c in self.config.kernels)
         return f"{self.op}, {self.bucket}: chunk {self.config.chunk_size}, {kernels}"
 
 
@@ -173,7 +170,8 @@ def _jobs(
         raise TuningError(f"{folder.name} runs token by token: there is nothing to tune")
     form = "triton" if device.type == "cuda" else "torch"
     sizes = _sizes(folder, request)
-    subject = Subject(folder, form, str(device), request.dtype, sizes)
+    said = torch.get_float32_matmul_precision()
+    subject = Subject(folder, form, str(device), request.dtype, sizes, matmul_precision=said)
     jobs: list[Job] = []
     for heads, tokens in request.calls:
         found = None
@@ -203,7 +201,8 @@ def _shortlist(
     plan = plan_op(compiled.timeline, compiled.programs)
     model = Model.of(plan, compiled.programs, sizes, target)
     with TemporaryDirectory() as folder:
-        pool = Pool(Path(folder) / f"{name}_kernels.py", until=until)
+        offered = precisions(_short(request.dtype), target)
+        pool = Pool(Path(folder) / f"{name}_kernels.py", until=until, precisions=offered)
         found = shortlist(op_kernels(name, compiled.programs), model, pool)
     return found.for_call(heads, tokens, target.multiprocessors), model
 

@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -32,6 +32,7 @@ def delta_product_prep_fwd_kernel(
     BT: tl.constexpr,
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -60,7 +61,7 @@ def delta_product_prep_fwd_kernel(
     # beta * -N_mm: [2 * BT, 2 * BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [2 * BT, 2 * BT]
-    b_A = unit_lower_inverse(b_product_mm, 2 * BT)
+    b_A = unit_lower_inverse(b_product_mm, 2 * BT, INVERSE)
     tl.store(
         A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :],
         b_A.to(A.dtype.element_ty),
@@ -805,10 +806,12 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = z = None
     if scans.segmented:
         W = V + K
         entered = scans.opened(h0, W)
@@ -834,7 +837,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -865,7 +868,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -889,7 +892,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -919,7 +922,7 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -927,8 +930,9 @@ def forward(k, v, beta, q, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            A,
+            *keep("inverse", A),
             h0,
+            *keep("states", h, z),
             *scans.kept,
         ),
     )
@@ -945,38 +949,60 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
     q = q.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    A, h0, *kept = saved
+    A, h0, h, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
-    z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        k,
-        beta,
-        v,
-        A,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if A is None:
+        config = tiles("delta_product", "prep_fwd", "k", k, K=K, V=V)
+        A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=k.device)
+        delta_product_prep_fwd_kernel[(NC * H,)](
+            k,
+            beta,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            PRECISION=dot_precision(dtype, config),
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("delta_product", "states_fwd", "v", k, K=K, V=V)
+        z = torch.empty(B, T, H, 2, V, dtype=dtype, device=k.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            k,
+            beta,
+            v,
+            A,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1002,7 +1028,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1036,7 +1062,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1073,7 +1099,7 @@ def backward(saved, k, v, beta, q, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

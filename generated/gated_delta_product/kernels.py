@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -34,6 +34,7 @@ def gated_delta_product_prep_fwd_kernel(
     BT: tl.constexpr,
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -72,7 +73,7 @@ def gated_delta_product_prep_fwd_kernel(
     # beta * -N_mm: [2 * BT, 2 * BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [2 * BT, 2 * BT]
-    b_A = unit_lower_inverse(b_product_mm, 2 * BT)
+    b_A = unit_lower_inverse(b_product_mm, 2 * BT, INVERSE)
     tl.store(
         A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :],
         b_A.to(A.dtype.element_ty),
@@ -1048,10 +1049,12 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = z = None
     if scans.segmented:
         W = V + K
         entered = scans.opened(h0, W)
@@ -1079,7 +1082,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1112,7 +1115,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1138,7 +1141,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1170,7 +1173,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1178,8 +1181,9 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            A,
+            *keep("inverse", A),
             h0,
+            *keep("states", h, z),
             *scans.kept,
         ),
     )
@@ -1197,40 +1201,64 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    A, h0, *kept = saved
+    A, h0, h, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
-    z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
-    gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        kj,
-        beta,
-        v,
-        A,
-        g,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_kj=kj.shape[2],
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if A is None:
+        config = tiles("gated_delta_product", "prep_fwd", "k", kj, K=K, V=V)
+        A = torch.empty(NC * H, 2 * chunk_size, 2 * chunk_size, dtype=dtype, device=kj.device)
+        gated_delta_product_prep_fwd_kernel[(NC * H,)](
+            kj,
+            beta,
+            g,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            PRECISION=dot_precision(dtype, config),
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("gated_delta_product", "states_fwd", "v", kj, K=K, V=V)
+        z = torch.empty(B, T, H, 2, V, dtype=dtype, device=kj.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=kj.device)
+        gated_delta_product_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            kj,
+            beta,
+            v,
+            A,
+            g,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_kj=kj.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1258,7 +1286,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1294,7 +1322,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1335,7 +1363,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -34,6 +34,7 @@ def gated_delta_rule_qk_l2norm_prep_fwd_kernel(
     BT: tl.constexpr,
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -71,7 +72,7 @@ def gated_delta_rule_qk_l2norm_prep_fwd_kernel(
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_product_mm, BT)
+    b_A = unit_lower_inverse(b_product_mm, BT, INVERSE)
     tl.store(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_A.to(A.dtype.element_ty))
 
 
@@ -955,10 +956,12 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = z = None
     if scans.segmented:
         W = V + K
         entered = scans.opened(h0, W)
@@ -988,7 +991,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1023,7 +1026,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1049,7 +1052,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1083,7 +1086,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1091,8 +1094,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            A,
+            *keep("inverse", A),
             h0,
+            *keep("states", h, z),
             *scans.kept,
         ),
     )
@@ -1110,42 +1114,66 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    A, h0, *kept = saved
+    A, h0, h, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gated_delta_rule_qk_l2norm_states_fwd_kernel[
-        (triton.cdiv(V, config["BV"]) * scans.number * H,)
-    ](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        beta,
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        A,
-        g,
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if A is None:
+        config = tiles("gated_delta_rule_qk_l2norm", "prep_fwd", "k", k, K=K, V=V)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        gated_delta_rule_qk_l2norm_prep_fwd_kernel[(NC * H,)](
+            k,
+            beta,
+            g,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            PRECISION=dot_precision(dtype, config),
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("gated_delta_rule_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        gated_delta_rule_qk_l2norm_states_fwd_kernel[
+            (triton.cdiv(V, config["BV"]) * scans.number * H,)
+        ](
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            beta,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            A,
+            g,
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1175,7 +1203,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1211,7 +1239,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1252,7 +1280,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
@@ -760,6 +760,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = q_start = decay = k_end = None
     if scans.segmented:
         config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -807,7 +808,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -858,7 +859,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -881,7 +882,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -911,7 +912,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -919,8 +920,9 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0w,
+            *keep("inverse", Pt0w),
             h0,
+            *keep("states", h, q_start, decay, k_end),
             *scans.kept,
         ),
     )
@@ -937,58 +939,80 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0w, h0, *kept = saved
+    Pt0w, h0, h, q_start, decay, k_end, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gla_decay_fwd_kernel[(NK * NC * H,)](
-        q,
-        k,
-        g,
-        q_start,
-        decay,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_q=q.shape[2],
-        H_k=k.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        decay,
-        rows_of(k_end, "BK", config, chunk_size, scans.rows),
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if Pt0w is None:
+        config = tiles("gla", "prep_fwd", "k", v, K=K, V=V)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        gla_prep_fwd_kernel[(NC * H,)](
+            q,
+            k,
+            g,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_k=k.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("gla", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        gla_decay_fwd_kernel[(NK * NC * H,)](
+            q,
+            k,
+            g,
+            q_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_k=k.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("gla", "states_fwd", "v", v, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        gla_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1009,7 +1033,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1038,7 +1062,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1072,7 +1096,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
 
@@ -746,6 +746,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -768,7 +769,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -794,7 +795,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -821,7 +822,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -852,7 +853,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -861,6 +862,7 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
+            *keep("states", h, decay, s_end),
             *scans.kept,
         ),
     )
@@ -877,54 +879,55 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    h0, *kept = saved
+    h0, h, decay, s_end, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
-    s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
-        s,
-        g,
-        decay,
-        s_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_s=s.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        decay,
-        rows_of(s_end, "BK", config, chunk_size, scans.rows),
-        rows_of(k, "BV", config, chunk_size, scans.rows),
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("gsa", "Sk_decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        gsa_Sk_decay_fwd_kernel[(NK * NC * H,)](
+            s,
+            g,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("gsa", "Sk_states_fwd", "v", k, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        gsa_Sk_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            rows_of(s_end, "BK", config, chunk_size, scans.rows),
+            rows_of(k, "BV", config, chunk_size, scans.rows),
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -948,7 +951,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -981,7 +984,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1016,7 +1019,7 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1750,6 +1753,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = q_start = decay = s_end = None
     if scans.segmented:
         config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1797,7 +1801,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1848,7 +1852,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1870,7 +1874,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1899,7 +1903,7 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1907,8 +1911,9 @@ def forward_Sv(v, q, s, g, state, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0w,
+            *keep("inverse", Pt0w),
             h0,
+            *keep("states", h, q_start, decay, s_end),
             *scans.kept,
         ),
     )
@@ -1925,58 +1930,80 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0w, h0, *kept = saved
+    Pt0w, h0, h, q_start, decay, s_end, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
-        q,
-        s,
-        g,
-        q_start,
-        decay,
-        s_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_q=q.shape[2],
-        H_s=s.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        decay,
-        rows_of(s_end, "BK", config, chunk_size, scans.rows),
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if Pt0w is None:
+        config = tiles("gsa", "Sv_prep_fwd", "k", v, K=K, V=V)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        gsa_Sv_prep_fwd_kernel[(NC * H,)](
+            q,
+            s,
+            g,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("gsa", "Sv_decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        s_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        gsa_Sv_decay_fwd_kernel[(NK * NC * H,)](
+            q,
+            s,
+            g,
+            q_start,
+            decay,
+            s_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_q=q.shape[2],
+            H_s=s.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("gsa", "Sv_states_fwd", "v", v, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        gsa_Sv_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            decay,
+            rows_of(s_end, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1996,7 +2023,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -2024,7 +2051,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -2057,7 +2084,7 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

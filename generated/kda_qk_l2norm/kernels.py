@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
 
@@ -36,6 +36,7 @@ def kda_qk_l2norm_prep_fwd_kernel(
     K: tl.constexpr,
     BT: tl.constexpr,
     BK: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -77,7 +78,7 @@ def kda_qk_l2norm_prep_fwd_kernel(
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_product_mm, BT)
+    b_A = unit_lower_inverse(b_product_mm, BT, INVERSE)
     tl.store(
         Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
     )
@@ -944,9 +945,11 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = k_start = q_start = decay = k_end = z = None
     if scans.segmented:
         config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1000,7 +1003,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1059,7 +1062,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1081,7 +1084,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1114,7 +1117,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1122,9 +1125,9 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0m,
-            A,
+            *keep("inverse", Pt0m, A),
             h0,
+            *keep("states", h, k_start, q_start, decay, k_end, z),
             *scans.kept,
         ),
     )
@@ -1142,66 +1145,93 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0m, A, h0, *kept = saved
+    Pt0m, A, h0, h, k_start, q_start, decay, k_end, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
-    kda_qk_l2norm_decay_fwd_kernel[(NK * NC * H,)](
-        k,
-        q,
-        g,
-        k_start,
-        q_start,
-        decay,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        H_q=q.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
-    kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        rows_of(k_start, "BK", config, chunk_size, scans.rows),
-        beta,
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        A,
-        decay,
-        rows_of(k_end, "BK", config, chunk_size, scans.rows),
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        H_beta=beta.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if Pt0m is None:
+        config = tiles("kda_qk_l2norm", "prep_fwd", "k", k, K=K, V=V)
+        Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=k.device)
+        kda_qk_l2norm_prep_fwd_kernel[(NC * H,)](
+            q,
+            k,
+            beta,
+            g,
+            Pt0m,
+            A,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_beta=beta.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("kda_qk_l2norm", "decay_fwd", "k", k, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        k_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        q_start = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=k.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
+        kda_qk_l2norm_decay_fwd_kernel[(NK * NC * H,)](
+            k,
+            q,
+            g,
+            k_start,
+            q_start,
+            decay,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            H_q=q.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("kda_qk_l2norm", "states_fwd", "v", k, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
+        kda_qk_l2norm_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            rows_of(k_start, "BK", config, chunk_size, scans.rows),
+            beta,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            A,
+            decay,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_beta=beta.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1228,7 +1258,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1263,7 +1293,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1304,7 +1334,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -694,6 +694,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(v, state, chunk_size, packed)
+    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -718,7 +719,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -746,7 +747,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -773,7 +774,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -802,7 +803,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -811,6 +812,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
+            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -827,35 +829,36 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    h0, *kept = saved
+    h0, h, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        g,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        H_k=k.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            g,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_k=k.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -878,7 +881,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -909,7 +912,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -944,7 +947,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

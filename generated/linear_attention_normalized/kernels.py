@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored, whole
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -534,6 +534,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(v, state, chunk_size, packed)
+    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -558,7 +559,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -586,7 +587,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -610,7 +611,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -638,7 +639,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -647,6 +648,7 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
+            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -662,35 +664,36 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    h0, *kept = saved
+    h0, h, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_states_fwd_kernel[
-        (triton.cdiv(V, config["BV"]) * scans.number * H,)
-    ](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        H_k=k.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        linear_attention_normalized_S_states_fwd_kernel[
+            (triton.cdiv(V, config["BV"]) * scans.number * H,)
+        ](
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            H_k=k.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -712,7 +715,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -742,7 +745,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -771,7 +774,7 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1048,6 +1051,7 @@ def forward_z(qs, k, state, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = whole(N, packed)
+    h = None
     ht = torch.empty_like(h0)
     if splits(N * H, NC // max(N, 1), qs.device):
         config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
@@ -1084,7 +1088,7 @@ def forward_z(qs, k, state, chunk_size, packed=None):
             K=K,
             BT=chunk_size,
             BK=config["BK"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1106,11 +1110,18 @@ def forward_z(qs, k, state, chunk_size, packed=None):
             K=K,
             BT=chunk_size,
             BK=config["BK"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
-    return o, ht, (h0,)
+    return (
+        o,
+        ht,
+        (
+            h0,
+            *keep("states", h),
+        ),
+    )
 
 
 def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
@@ -1122,28 +1133,29 @@ def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    (h0,) = saved
+    h0, h = saved
     scans = whole(N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
-    h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
-    linear_attention_normalized_z_states_fwd_kernel[(scans.number * H,)](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_k=k.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("linear_attention_normalized", "z_states_fwd", "", qs, K=K)
+        h = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
+        linear_attention_normalized_z_states_fwd_kernel[(scans.number * H,)](
+            rows_of(k, "BK", config, chunk_size, scans.rows),
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_k=k.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     dh0 = torch.empty_like(dht)
     config = tiles("linear_attention_normalized", "z_scan_bwd", "", qs, K=K)
     dh = torch.empty(NC * H, K, dtype=dtype, device=qs.device)
@@ -1185,7 +1197,7 @@ def backward_z(saved, qs, k, do, d_state, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

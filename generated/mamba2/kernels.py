@@ -10,7 +10,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -751,6 +751,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(x, state, chunk_size, packed)
+    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -777,7 +778,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -807,7 +808,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -835,7 +836,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -865,7 +866,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -874,6 +875,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
+            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -891,37 +893,38 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    h0, *kept = saved
+    h0, h, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-    mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        dt,
-        rows_of(x, "BV", config, chunk_size, scans.rows),
-        rows_of(B_rows, "BK", config, chunk_size, scans.rows),
-        g,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_x=x.shape[2],
-        H_dt=dt.shape[2],
-        H_B_rows=B_rows.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if h is None:
+        config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
+        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            dt,
+            rows_of(x, "BV", config, chunk_size, scans.rows),
+            rows_of(B_rows, "BK", config, chunk_size, scans.rows),
+            g,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_x=x.shape[2],
+            H_dt=dt.shape[2],
+            H_B_rows=B_rows.shape[2],
+            H_g=g.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -943,7 +946,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -975,7 +978,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1013,7 +1016,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

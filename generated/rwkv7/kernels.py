@@ -11,7 +11,7 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
 from lincodegen.runtime.tiles import unit_lower_inverse
 
@@ -41,6 +41,7 @@ def rwkv7_prep_fwd_kernel(
     K: tl.constexpr,
     BT: tl.constexpr,
     BK: tl.constexpr,
+    INVERSE: tl.constexpr,
 ):
     """State-free tiles of every chunk: decayed grams and the inverse of I - N."""
     i_c = tl.program_id(0)
@@ -92,7 +93,7 @@ def rwkv7_prep_fwd_kernel(
         b_Pt0w += tl.where(m_lower, bounded_gram(b_r, b_k, (b_w,), (1,), (1,), 1), 0.0)
     i_n = i_c.to(tl.int64)
     # A = (I - N_mm)^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_N, BT)
+    b_A = unit_lower_inverse(b_N, BT, INVERSE)
     tl.store(
         Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
     )
@@ -1085,9 +1086,11 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         K=K,
         BT=chunk_size,
         BK=config["BK"],
+        INVERSE=config.get("inverse", "ieee"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
+    h = a_start = r_start = decay = b_end = k_end = z = None
     if scans.segmented:
         config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
         NK = triton.cdiv(K, config["BK"])
@@ -1147,7 +1150,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1212,7 +1215,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1237,7 +1240,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1274,7 +1277,7 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1282,11 +1285,9 @@ def forward(v, a, b, k, r, w, state, scale, chunk_size, packed=None):
         o,
         scans.left(ht),
         (
-            Pt0m,
-            A,
-            Nmw,
-            Pt0w,
+            *keep("inverse", Pt0m, A, Nmw, Pt0w),
             h0,
+            *keep("states", h, a_start, r_start, decay, b_end, k_end, z),
             *scans.kept,
         ),
     )
@@ -1305,72 +1306,105 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
     w = w.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
     cu_seqlens, places = numbered(packed)
-    Pt0m, A, Nmw, Pt0w, h0, *kept = saved
+    Pt0m, A, Nmw, Pt0w, h0, h, a_start, r_start, decay, b_end, k_end, z, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
-    b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    rwkv7_decay_fwd_kernel[(NK * NC * H,)](
-        a,
-        r,
-        b,
-        k,
-        w,
-        a_start,
-        r_start,
-        decay,
-        b_end,
-        k_end,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
-        H_a=a.shape[2],
-        H_b=b.shape[2],
-        H_k=k.shape[2],
-        H_r=r.shape[2],
-        H_w=w.shape[2],
-        K=K,
-        BT=chunk_size,
-        BK=config["BK"],
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
-    z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        Nmw,
-        rows_of(v, "BV", config, chunk_size, scans.rows),
-        rows_of(a_start, "BK", config, chunk_size, scans.rows),
-        A,
-        rows_of(b_end, "BK", config, chunk_size, scans.rows),
-        decay,
-        rows_of(k_end, "BK", config, chunk_size, scans.rows),
-        z,
-        h0,
-        ht,
-        h,
-        scans.rows,
-        scans.first_chunks,
-        T,
-        H=H,
-        H_v=v.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
+    if Pt0m is None:
+        config = tiles("rwkv7", "prep_fwd", "k", v, K=K, V=V)
+        Pt0m = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        A = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        Nmw = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        Pt0w = torch.empty(NC * H, chunk_size, chunk_size, dtype=dtype, device=v.device)
+        rwkv7_prep_fwd_kernel[(NC * H,)](
+            r,
+            b,
+            a,
+            k,
+            w,
+            Pt0m,
+            A,
+            Nmw,
+            Pt0w,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            INVERSE=config.get("inverse", "ieee"),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+    if h is None:
+        config = tiles("rwkv7", "decay_fwd", "k", v, K=K, V=V)
+        NK = triton.cdiv(K, config["BK"])
+        a_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        r_start = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        decay = torch.empty(NC * H, K, dtype=torch.float32, device=v.device)
+        b_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        k_end = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+        rwkv7_decay_fwd_kernel[(NK * NC * H,)](
+            a,
+            r,
+            b,
+            k,
+            w,
+            a_start,
+            r_start,
+            decay,
+            b_end,
+            k_end,
+            cu_seqlens,
+            places,
+            T,
+            H=H,
+            H_a=a.shape[2],
+            H_b=b.shape[2],
+            H_k=k.shape[2],
+            H_r=r.shape[2],
+            H_w=w.shape[2],
+            K=K,
+            BT=chunk_size,
+            BK=config["BK"],
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
+        config = tiles("rwkv7", "states_fwd", "v", v, K=K, V=V)
+        z = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
+        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
+        rwkv7_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
+            Nmw,
+            rows_of(v, "BV", config, chunk_size, scans.rows),
+            rows_of(a_start, "BK", config, chunk_size, scans.rows),
+            A,
+            rows_of(b_end, "BK", config, chunk_size, scans.rows),
+            decay,
+            rows_of(k_end, "BK", config, chunk_size, scans.rows),
+            z,
+            h0,
+            ht,
+            h,
+            scans.rows,
+            scans.first_chunks,
+            T,
+            H=H,
+            H_v=v.shape[2],
+            K=K,
+            V=V,
+            BT=chunk_size,
+            BK=config["BK"],
+            BV=config["BV"],
+            PRECISION=dot_precision(dtype, config),
+            num_warps=config["num_warps"],
+            num_stages=config["num_stages"],
+        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
@@ -1395,7 +1429,7 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
             BT=chunk_size,
             BK=config["BK"],
             BV=config["BV"],
-            PRECISION=dot_precision(dtype),
+            PRECISION=dot_precision(dtype, config),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1431,7 +1465,7 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1475,7 +1509,7 @@ def backward(saved, v, a, b, k, r, w, scale, do, d_state, chunk_size, packed=Non
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
-        PRECISION=dot_precision(dtype),
+        PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

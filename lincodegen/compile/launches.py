@@ -76,7 +76,8 @@ def job_of(
         "BT": config.chunk_size,
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),
-        "PRECISION": "ieee",
+        "PRECISION": config.precision or "ieee",
+        "INVERSE": config.inverse or "ieee",
     }
     if config.descriptors:
         for name, axis in launch.row_tiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from lincodegen.config import KEEPS
 from lincodegen.cost.model import DirectionCost, KernelLaunch, LaunchCost, OpCost
 from lincodegen.cost.traffic import Access
 
@@ -30,6 +31,9 @@ def cost_text(cost: OpCost) -> str:
     lines = [_head(cost)]
     for direction in cost.directions:
         lines += ["", *_direction_lines(cost, direction)]
+    n = cost.sizes.token_heads
+    kept = ", ".join(f"{name} {_number(size / n)}" for name, size in kept_bytes(cost).items())
+    lines += ["", f"  kept for the backward beside its arguments: {kept} bytes per token and head"]
     return "\n".join([*lines, "", *(f"  {note}" for note in cost.notes)])
 
 
@@ -42,8 +46,22 @@ def cost_json(cost: OpCost) -> Mapping[str, object]:
         "device": cost.target.device,
         "sizes": {**asdict(cost.sizes), "dims": dict(cost.sizes.dims)},
         "directions": {d.name: _direction_json(d, n) for d in cost.directions},
+        "kept": {name: size / n for name, size in kept_bytes(cost).items()},
         "notes": list(cost.notes),
     }
+
+
+def kept_bytes(cost: OpCost) -> dict[str, int]:
+    """Bytes that a forward keeps under each of `lincodegen.config.KEEPS`, without initial states.
+
+    ``states`` are those of a split forward, which makes what the backward else makes first.
+    """
+    prep = [x for x in cost.forward.launches if x.label.endswith("prep_fwd")]
+    states = [x for x in cost.backward.launches if x.label.endswith(("states_fwd", "decay_fwd"))]
+    inverse = sum(a.bytes for x in prep for a in x.accesses if a.written)
+    made = [a for x in states for a in x.accesses if a.written and not a.tensor.startswith("ht")]
+    sizes = 0, inverse, inverse + sum(a.bytes for a in made)
+    return dict(zip(KEEPS, sizes, strict=True))
 
 
 # -- text ------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ class Body:
             case "inverse":
                 self.tools.add("unit_lower_inverse")
                 size = self.rows.size(tile.axes[0])
-                return f"unit_lower_inverse({self.value(tile.args[0])}, {size})", 2
+                return f"unit_lower_inverse({self.value(tile.args[0])}, {size}, INVERSE)", 2
             case "running":
                 return self._running(tile), 0
             case "ein":

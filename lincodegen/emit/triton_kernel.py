@@ -221,7 +221,8 @@ class _Printer:
         tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a in held]
         sizes += [EXTENDED] if self.kernel.beside else []
         names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles)]
-        return [*names, *(["PRECISION: tl.constexpr"] if "PRECISION" in words else [])]
+        names += [f"{s}: tl.constexpr" for s in ("PRECISION", "INVERSE") if s in words]
+        return names
 
     # -- lines -----------------------------------------------------------------------------
 

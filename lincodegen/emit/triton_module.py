@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from lincodegen.emit.triton_kernel import KernelText, print_kernel
 from lincodegen.emit.triton_loads import LOADING
@@ -42,7 +43,7 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
     printed = {k.kernel.name: k for k in kernels}
     texts += [
         launch.forward(forward, [printed[k.name] for k in schedule.instead]),
-        launch.backward(backward),
+        launch.backward([k for k in forward if k.kernel.role == "prep"], backward),
     ]
     scans = frozenset(("cut", "restored") if summaries else ("whole",))
     tools = scans.union(*(k.tools for k in (*kernels, *summaries)))
@@ -64,6 +65,8 @@ class _Launch:
         self.scalars = [s.name for s in self.program.scalars]
         self.wide = [o.name for _, o in self.program.operands if len(o.axes) == 2]
         self.pinned = [s.name for k in schedule.forward if k.role == "prep" for s in k.outputs]
+        self.again = _again(schedule)
+        self.states = _stored(self.again)
         self.slots = max(self.rows.slots(axis) for axis, _ in self.program.form.axes)
 
     def forward(self, kernels: list[KernelText], split: list[KernelText]) -> str:
@@ -78,6 +81,8 @@ class _Launch:
         lines.append(f"    scans = {cut if self.summaries else 'whole(N, packed)'}")
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
+        known = {s.name for kernel in kernels for s in kernel.kernel.outputs}
+        lines.append(f"    {' = '.join(n for n in self.states if n not in known)} = None")
         condition = f"splits(N * H, NC // max(N, 1), {self.names[0]}.device)"
         if self.summaries:
             lines += self._entered()
@@ -88,7 +93,10 @@ class _Launch:
         lines.append("    else:")
         lines += [f"    {line}" for line in self._launch(kernels[-1])]
         reads = [s.name for s in self.schedule.forward[-1].outputs]
-        saved = ", ".join([*self.pinned, "h0", *(["*scans.kept"] if self.summaries else [])])
+        states = f'*keep("states", {", ".join(self.states)})'
+        scans = ["*scans.kept"] if self.summaries else []
+        prep = [f'*keep("inverse", {", ".join(self.pinned)})'] if self.pinned else []
+        saved = ", ".join([*prep, "h0", states, *scans])
         final = "scans.left(ht)" if self.summaries else "ht"
         lines.append(f"    return {', '.join([*reads, final])}, ({saved},)")
         return "\n\n" + "\n".join(lines) + "\n"
@@ -119,8 +127,8 @@ class _Launch:
         ]
         return ["    if scans.segmented:", *(f"        {line}" for line in lines)]
 
-    def backward(self, kernels: list[KernelText]) -> str:
-        """The text of ``backward``."""
+    def backward(self, prep: list[KernelText], kernels: list[KernelText]) -> str:
+        """The text of ``backward``; ``prep`` is launched again where nothing was kept of it."""
         outs = [f"do{j or ''}" for j in range(len(self.program.d_outputs))]
         args = ["saved", *self.names, *self.scalars, *outs, "d_state", "chunk_size", "packed=None"]
         lines = [f"def backward{self.suffix}({', '.join(args)}):"]
@@ -128,13 +136,15 @@ class _Launch:
             '    """Gradients of the operands, in their order, and of the initial state."""'
         )
         lines += self._sizes("d_state")
-        saved = [*self.pinned, "h0", *(["*kept"] if self.summaries else [])]
-        lines.append(f"    {', '.join(saved)}{',' if len(saved) == 1 else ''} = saved")
+        saved = [*self.pinned, "h0", *self.states, *(["*kept"] if self.summaries else [])]
+        lines.append(f"    {', '.join(saved)} = saved")
         scans = "restored(kept, N, packed)" if self.summaries else "whole(N, packed)"
         lines.append(f"    scans = {scans}")
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
         lines += ["    dht, ht = d_state.contiguous(), torch.empty_like(h0)"]
-        for kernel in kernels:
+        lines += self._unless_kept(self.pinned, prep)
+        lines += self._unless_kept(self.states, kernels[: len(self.again)])
+        for kernel in kernels[len(self.again) :]:
             if kernel.kernel.carry and kernel.kernel.carry.reverse:
                 lines += self._entered_back() if self.summaries else []
                 lines.append("    dh0 = torch.empty_like(dht)")
@@ -149,6 +159,13 @@ class _Launch:
         first = "scans.first(dh0)" if self.summaries else "dh0"
         lines.append(f"    return {', '.join([*results, first])}")
         return "\n\n" + "\n".join(lines) + "\n"
+
+    def _unless_kept(self, names: list[str], kernels: list[KernelText]) -> list[str]:
+        """Launches of what the forward has made, for tensors that it did not keep."""
+        if not names:
+            return []
+        launches = [f"    {line}" for kernel in kernels for line in self._launch(kernel)]
+        return [f"    if {names[0]} is None:", *launches]
 
     def _sizes(self, state: str) -> list[str]:
         """Sizes, and operands as the kernels take them: one dtype, contiguous."""
@@ -235,10 +252,24 @@ class _Launch:
         args.append("BT=chunk_size")
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
         if "PRECISION" in kernel.constants:
-            args.append("PRECISION=dot_precision(dtype)")
+            args.append("PRECISION=dot_precision(dtype, config)")
+        if "INVERSE" in kernel.constants:
+            args.append('INVERSE=config.get("inverse", "ieee")')
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
         lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
         return lines
+
+
+def _again(schedule: Schedule) -> tuple[Kernel, ...]:
+    """The first kernels of the backward: those that a split forward has launched as well."""
+    known = {k.name for k in (*schedule.forward, *schedule.instead)}
+    return tuple(takewhile(lambda k: k.name in known, schedule.backward))
+
+
+def _stored(kernels: tuple[Kernel, ...]) -> list[str]:
+    """Names of what kernels store, the states before chunks first."""
+    states = [k.carry.kept for k in kernels if k.carry and k.carry.kept]
+    return [*states, *(s.name for k in kernels for s in k.outputs)]
 
 
 def module_header(tools: frozenset[str]) -> str:
@@ -255,7 +286,7 @@ def module_header(tools: frozenset[str]) -> str:
         "packing": ["chunk_count", "numbered"],
         "rows": loading,
         "scans": scans,
-        "schedules": ["splits"],
+        "schedules": ["keep", "splits"],
         "sequences": ["place_of_chunk", "place_of_sequence"],
         "tiles": general,
     }

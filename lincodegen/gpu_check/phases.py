@@ -20,6 +20,7 @@ from lincodegen.tune.gate import Subject, Trials, Work
 from lincodegen.tune.judge import recurrence_in
 from lincodegen.tune.measure import times_of
 from lincodegen.tune.neighbours import neighbours
+from lincodegen.tune.precision import precisions
 from lincodegen.tune.records import Gate
 from lincodegen.tune.search import Effort
 from lincodegen.tune.session import Folders, Job, WorkerExaminer, bucket_of, run_session, worker_job
@@ -225,12 +226,13 @@ def _job(scene: Scene, op: str, call: Call, gates: Mapping[OpConfig, Gate], unti
     """The task of one op and call, with workers of the site."""
     site, options = scene.site, scene.options
     subject = site.subject(op, call.dtype, call.size)
+    work = Work(call.heads, call.tokens, seed=options.seed)
     found = None
     if site.form == "triton":
         target = site.target()
-        found = neighbours(subject.folder, op, call.size, target)
+        offered = precisions(bucket_of(subject, work).dtype, target)
+        found = neighbours(subject.folder, op, call.size, target, offered)
         found = found.for_call(call.heads, call.tokens, target.multiprocessors)
-    work = Work(call.heads, call.tokens, seed=options.seed)
     job = worker_job(subject, work, QUICK, options.seed, found)
     task = replace(job.task, provenance=lambda: site.provenance(op, options.seed))
 

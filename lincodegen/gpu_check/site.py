@@ -128,7 +128,8 @@ class Machine:
         """A shipped op with every dimension of a size."""
         folder = generated_dir() / op
         sizes = dict.fromkeys(map(str, recurrence_in(folder).dims), size)
-        return Subject(folder, self.form, self._device, dtype, sizes, self._wrapper)
+        said = torch.get_float32_matmul_precision()
+        return Subject(folder, self.form, self._device, dtype, sizes, self._wrapper, said)
 
     def bench(self, subject: Subject) -> Bench:
         """A worker whose references are computed by one thread: several work side by side.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,9 @@ LEAST_TRIALS = 8
 """Timed configurations from which on the importance of a parameter says anything."""
 
 Choices = Mapping[str, str | int]
+
+_SHARED = ("precision", "inverse")
+"""What all kernels of a configuration have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,15 @@ def _choices(config: OpConfig) -> Iterator[tuple[str, str | int]]:
     yield "chunk_size", config.chunk_size
     if config.scanning:
         yield "schedule", config.scanning
+    if config.schedule == "split":
+        yield "keep", config.keep
+    for name in _SHARED:
+        found = {value for _, c in config.kernels if (value := getattr(c, name)) is not None}
+        if found:
+            yield name, " ".join(sorted(found))
     for label, kernel in config.kernels:
-        for name, value in asdict(kernel).items():
-            if name != "chunk_size":
+        for name, value in kernel.to_json().items():
+            if name not in _SHARED:
                 yield f"{label} {name}", value
 
 
@@ -132,7 +141,8 @@ def importances(timed: Sequence[Trial]) -> Mapping[str, float]:
     """
     if len(timed) < LEAST_TRIALS:
         return {}
-    names = [n for n in timed[0].choices if len({t.choices.get(n) for t in timed}) > 1]
+    every = dict.fromkeys(n for t in timed for n in t.choices)
+    names = [n for n in every if len({t.choices.get(n) for t in timed}) > 1]
     if not names:
         return {}
     spaces = {n: _space(t.choices.get(n) for t in timed) for n in names}

@@ -23,7 +23,7 @@ blocks, separate = Lazy("lincodegen.runtime.blocks"), Lazy("lincodegen.runtime.s
 threads = Lazy("lincodegen.runtime.threads")
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-Kept: TypeAlias = tuple[Tensors, ...]
+Kept: TypeAlias = tuple[tuple[Tensor | None, ...], ...]
 Results: TypeAlias = tuple[Tensors, Tensors, Kept]
 Gradients: TypeAlias = tuple[Tensors, Tensors]
 
@@ -34,9 +34,9 @@ class Body(NamedTuple):
     """The two functions that an op's text defines.
 
     ``forward(call, *tensors, *initial_states, *constants)`` gives outputs, final states, and
-    the tensors kept for the backward, each a tuple. ``backward(call, kept, *tensors,
-    *constants, *d_outputs, *d_final_states)`` gives the gradients of the tensors, then those
-    of the initial states.
+    the tensors kept for the backward, None for one that is made again, each a tuple.
+    ``backward(call, kept, *tensors, *constants, *d_outputs, *d_final_states)`` gives the
+    gradients of the tensors, then those of the initial states.
     """
 
     forward: Callable[..., Results]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, reduce
+from typing import Any, TypeAlias
 
 import torch
 
@@ -13,16 +14,25 @@ from lincodegen.runtime.tuned import Chosen, running_choice
 
 LEAST_TILE = 16
 
+Tiles: TypeAlias = Mapping[str, Any]
+"""Tile sizes and launch options by name; precision and method of inversion where tuned."""
+
 
 def common_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """The promoted dtype of the operands: that of every dot."""
     return reduce(torch.promote_types, (t.dtype for t in tensors))
 
 
-def dot_precision(dtype: torch.dtype) -> str:
-    """IEEE for float32, unless torch.get_float32_matmul_precision() says otherwise."""
-    relaxed = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return "tf32" if relaxed else "ieee"
+def dot_precision(dtype: torch.dtype, config: Tiles) -> str:
+    """How a kernel computes the products of its operands: what was tuned, else as torch says.
+
+    Who asks torch for the ``highest`` precision gets no tf32, whatever a table has.
+    """
+    if dtype != torch.float32:
+        return "ieee"
+    relaxed = torch.get_float32_matmul_precision() != "highest"
+    chosen = config.get("precision") or "tf32"
+    return "ieee" if chosen == "tf32" and not relaxed else chosen
 
 
 def chunk_tokens(op: str, tokens: int, dtype: torch.dtype, size: int, device: torch.device) -> int:
@@ -41,7 +51,7 @@ def tiles(
     x: torch.Tensor,
     K: int,
     V: int = 1,
-) -> Mapping[str, int]:
+) -> Tiles:
     """Tile sizes and launch options of a kernel: pinned ones, tuned ones, or the device's default.
 
     Args:
@@ -77,13 +87,14 @@ def _cut_sizes(cut: str, K: int, V: int) -> list[tuple[str, int]]:
 
 
 @cache
-def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -> Mapping[str, int]:
+def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -> Tiles:
     whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
     found = tuned.kernels[kernel]
     own = {"BK": found.tile_k, "BV": found.tile_v}
     chosen = {b: min(own[b], whole[b]) for b, _ in _cut_sizes(cut, *sizes)}
-    options = {n: getattr(found, n) for n in ("num_warps", "num_stages", "descriptors")}
-    return {**whole, **chosen, **options}
+    options = found.to_json()
+    named = {n: x for n, x in options.items() if not n.startswith("tile")}
+    return {**whole, **chosen, **named}
 
 
 @cache
@@ -94,7 +105,7 @@ def _tiles(
     dtype: torch.dtype,
     device: torch.device,
     sizes: tuple[int, int],
-) -> Mapping[str, int]:
+) -> Tiles:
     whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
     found = op_default(op, dtype, max(sizes), device)
     entry = None if found is None else found.kernels.get(kernel)

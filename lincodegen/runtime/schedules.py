@@ -1,4 +1,4 @@
-"""Which schedule a call follows.
+"""Which schedule a call follows, and what its forward keeps.
 
 ``scan``, ``split`` for few heads, ``segment`` for very few of long sequences, ``recurrent``.
 """
@@ -12,6 +12,7 @@ from functools import cache
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.tuned import running_choice
@@ -83,6 +84,20 @@ def segment_chunks(programs: int, chunks: int, device: torch.device) -> int | No
             return found
     least: int = targets.module.LEAST_SEGMENT
     return None if named is None else least
+
+
+def keep(what: str, *made: Tensor | None) -> tuple[Tensor | None, ...]:
+    """What a forward made, as its backward gets it: None for what that makes again.
+
+    Args:
+        what: of `lincodegen.config.KEEPS`.
+        made: tensors, all of which are left out where the schedule of the call lacks one.
+    """
+    tuned = running_choice()
+    names: tuple[str, ...] = config.module.KEEPS
+    chosen = config.module.KEPT if tuned is None else tuned.config.keep
+    wanted = names.index(what) <= names.index(chosen) and all(x is not None for x in made)
+    return made if wanted else (None,) * len(made)
 
 
 def _named() -> Named | None:

@@ -28,7 +28,7 @@ def _lower_blocks(b_t11, b_t21, b_t22, BC: tl.constexpr):
 
 
 @triton.jit
-def _unit_lower_inverse_16(b_n):
+def _merged_16(b_n):
     """(I - N)^-1 of one [16, 16] block, by merging blocks of 2, 4 and 8."""
     o_r = tl.arange(0, 16)[:, None]
     o_c = tl.arange(0, 16)[None, :]
@@ -42,22 +42,36 @@ def _unit_lower_inverse_16(b_n):
 
 
 @triton.jit
-def unit_lower_inverse(b_n, BT: tl.constexpr):
+def _substituted_16(b_n):
+    """(I - N)^-1 of one [16, 16] block, row by row: row i is e_i + N_i T."""
+    o_r = tl.arange(0, 16)[:, None]
+    o_c = tl.arange(0, 16)[None, :]
+    b_t = tl.where(o_r == o_c, 1.0, 0.0)
+    for i in tl.static_range(1, 16):
+        # entry j of row i of N, beside row j of T
+        b_ni = tl.sum(tl.where(o_r == i, b_n, 0.0), 0)
+        b_t += tl.where(o_r == i, tl.sum(b_ni[:, None] * b_t, 0)[None, :], 0.0)
+    return b_t
+
+
+@triton.jit
+def unit_lower_inverse(b_n, BT: tl.constexpr, METHOD: tl.constexpr):
     """(I - N)^{-1} of a strictly lower triangular [BT, BT] tile, float32; BT >= 16.
 
     Neighbouring blocks merge to [[T11, 0], [T22 N21 T11, T22]]: block substitution, so that
     nothing grows that is not in the inverse itself. Quadrants are cut out and put together by
     split and join, in registers: no dot is larger than half the tile, which keeps float32
-    dots from spilling.
+    dots from spilling. METHOD is one of `lincodegen.config.INVERSES`.
     """
+    PRECISION: tl.constexpr = "tf32x3" if METHOD == "tf32x3" else "ieee"
     if BT == 16:
-        b_t = _unit_lower_inverse_16(b_n)
+        b_t = _substituted_16(b_n) if METHOD == "rows" else _merged_16(b_n)
     else:
         b_n11, b_n21, b_n22 = _quadrants(b_n, BT // 2)
-        b_t11 = unit_lower_inverse(b_n11, BT // 2)
-        b_t22 = unit_lower_inverse(b_n22, BT // 2)
-        b_nt = tl.dot(b_n21, b_t11, input_precision="ieee")
-        b_t21 = tl.dot(b_t22, b_nt, input_precision="ieee")
+        b_t11 = unit_lower_inverse(b_n11, BT // 2, METHOD)
+        b_t22 = unit_lower_inverse(b_n22, BT // 2, METHOD)
+        b_nt = tl.dot(b_n21, b_t11, input_precision=PRECISION)
+        b_t21 = tl.dot(b_t22, b_nt, input_precision=PRECISION)
         b_t = _lower_blocks(b_t11, b_t21, b_t22, BT // 2)
     return b_t
 

@@ -49,8 +49,8 @@ class SearchSpace:
 
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
-        for values in product(*(p.values for p in self.parameters)):
-            config = Config(*values[:-1], descriptors=bool(values[-1]))
+        for *sizes, described in product(*(p.values for p in self.parameters)):
+            config = Config(*sizes, descriptors=bool(described))
             if not self.broken(config, target):
                 yield config
 

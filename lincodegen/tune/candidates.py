@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from lincodegen.compile import CompileJob, Resources, compile_many
@@ -24,9 +25,10 @@ from lincodegen.schedule.kernels import Kernel, schedule
 from lincodegen.schedule.space import Extents, search_space
 from lincodegen.targets import Target
 from lincodegen.tune.kernels import OpKernel, OpKernels, kernel_label
+from lincodegen.tune.precision import inverses
 from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
-from lincodegen.tune.shortlist import Option, Options, Shortlist
+from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist
 
 Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
@@ -34,6 +36,7 @@ CHUNKS = (64, 32, 128, 16)
 OPTIONS = 4
 DESCRIBED = 2
 """Further options of a kernel that load through descriptors: the same tiles in another way."""
+_INVERSE = "INVERSE"
 _TIMEOUT_S = 20.0
 
 
@@ -72,12 +75,14 @@ class Pool:
         candidates: most that are compiled of one kernel and chunk.
         compiler: resources of jobs, in their order.
         until: when no further chunk is begun, as ``time.monotonic`` has it.
+        precisions: of float32 products, the fastest last; each is compiled for.
     """
 
     path: Path
     candidates: int = 6
     compiler: Compiler = lambda jobs: compile_many(jobs, timeout_s=_TIMEOUT_S)
     until: float = float("inf")
+    precisions: tuple[str | None, ...] = (None,)
 
 
 def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
@@ -99,7 +104,10 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
     if not found:
         raise TuningError(f"{op.op}: no configuration fits on {model.target.name}")
     ordered = sorted(found, key=lambda size: found[size][0])
-    return Shortlist(op.op, {size: found[size][1] for size in ordered})
+    chunks = {size: found[size][1] for size in ordered}
+    inverting = any(_INVERSE in k.launch.constants for k in op.kernels)
+    methods: tuple[str | None, ...] = inverses(model.target) if inverting else (None,)
+    return Shortlist(op.op, chunks, precisions=pool.precisions, inverses=methods, keeps=FAST_KEEPS)
 
 
 def first_choice(found: Shortlist) -> OpConfig:
@@ -118,7 +126,7 @@ def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Option
     made: dict[str, list[Candidate]] = {}
     for (kernel, config), resources in zip(asked, pool.compiler(jobs), strict=True):
         made.setdefault(kernel.launch.label, []).append(Candidate(config, resources))
-    found = {label: tuple(_ranked(label, c, model)) for label, c in made.items()}
+    found = {label: tuple(_ranked_in_each(label, c, model)) for label, c in made.items()}
     return found if all(found.values()) else None
 
 
@@ -136,9 +144,23 @@ def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
     plain = [c for c in allowed if not c.descriptors]
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in plain}
-    best = sorted(plain, key=key.__getitem__)[: pool.candidates]
+    told = _INVERSE in kernel.launch.constants
+    methods: tuple[str | None, ...] = inverses(model.target) if told else (None,)
+    # what inverts compiles slowly: the same tiles need not be tried by every method
+    best = sorted(plain, key=key.__getitem__)[: max(2, pool.candidates // len(methods))]
     other = (replace(c, descriptors=True) for c in best[: pool.candidates // 2])
-    return [*best, *(c for c in other if c in allowed)]
+    tried = [*best, *(c for c in other if c in allowed)]
+    ways = product(pool.precisions, methods, tried)
+    return [replace(c, precision=p, inverse=m) for p, m, c in ways]
+
+
+def _ranked_in_each(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:
+    """The options in every precision and by every method, one after the other."""
+    ways: dict[tuple[str | None, str | None], list[Candidate]] = {}
+    for c in made:
+        ways.setdefault((c.config.precision, c.config.inverse), []).append(c)
+    for own in ways.values():
+        yield from _ranked(label, own, model)
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

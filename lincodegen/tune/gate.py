@@ -32,6 +32,7 @@ class Subject:
         sizes: the dimensions by name.
         wrapper: ``module:function``, called with the op and a configuration and giving the op to
             use; empty for the op itself. Tests plant faults by it.
+        matmul_precision: what torch.get_float32_matmul_precision() says where candidates run.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Subject:
     dtype: str
     sizes: Mapping[str, int]
     wrapper: str = ""
+    matmul_precision: str = "highest"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""

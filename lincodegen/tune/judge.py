@@ -7,7 +7,7 @@ import importlib
 import json
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,36 @@ class Judge:
             seed=trials.seed,
         )
         self._trials = tuple(plan.trials(self._recurrence))
-        said = json.dumps([VERSION, subject.dtype, dict(subject.sizes), asdict(trials)])
+        allowed = [] if subject.matmul_precision == "highest" else [subject.matmul_precision]
+        given = [VERSION, subject.dtype, dict(subject.sizes), asdict(trials), *allowed]
+        said = json.dumps(given)
         labels = "\n".join(trial.case.label for trial in self._trials)
         self._check = hashlib.sha256(f"{said}\n{labels}".encode()).hexdigest()[:16]
 
     def __call__(self, config: OpConfig | None) -> Gate:
-        """Right within the tolerances of `lincodegen.verify`, and the same bits every time."""
+        """Right within the tolerances of `lincodegen.verify`, and the same bits every time.
+
+        A candidate with tf32 must be right with it and, as it runs for who asks torch for the
+        ``highest`` precision, without it; the others are held to the tolerances without it.
+        """
+        first, *others = self._switches(config)
+        gate = self._judged(config, first)
+        for switch in others:
+            gate = self._judged(config, switch) if gate.passed else gate
+        return gate
+
+    def _switches(self, config: OpConfig | None) -> tuple[str, ...]:
+        """What torch allows of float32 products in the runs that count."""
+        allowed = self._subject.matmul_precision
+        if config is None:
+            return (allowed,)
+        chosen = {c.precision for _, c in config.kernels}
+        relaxed = self._subject.dtype == "float32" and not chosen <= {"ieee", "tf32x3"}
+        return ("highest", allowed) if relaxed and allowed != "highest" else ("highest",)
+
+    def _judged(self, config: OpConfig | None, switch: str) -> Gate:
         op = subject_op(self._subject, config)
-        with self._surroundings(config):
+        with self._surroundings(config, switch):
             verdict = verify_trials(self._recurrence, op, self._trials, self._subject.device)
             if verdict.passed:
                 changed = self._first_change(op)
@@ -70,13 +92,14 @@ class Judge:
     def run(self, config: OpConfig | None) -> None:
         """Runs every case; what one of them raises comes through as it is."""
         op = subject_op(self._subject, config)
-        with self._surroundings(config):
+        with self._surroundings(config, self._subject.matmul_precision):
             for trial in self._trials:
                 self._evaluated(op, trial)
 
     @contextmanager
-    def _surroundings(self, config: OpConfig | None) -> Generator[None]:
-        with surroundings(self._subject, config) as stack:
+    def _surroundings(self, config: OpConfig | None, switch: str) -> Generator[None]:
+        subject = replace(self._subject, matmul_precision=switch)
+        with surroundings(subject, config) as stack:
             if self._schedule:
                 # a chunk a segment, so that sequences of few chunks are cut
                 cut = int(self._schedule == "segment")
@@ -120,8 +143,10 @@ def subject_op(subject: Subject, config: OpConfig | None) -> Op:
 
 
 def surroundings(subject: Subject, config: OpConfig | None) -> ExitStack:
-    """Around calls of a candidate: its form and its configuration, if it has one."""
+    """Around calls of a candidate: torch's switch, its form, its configuration if it has one."""
     stack = ExitStack()
+    stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    torch.set_float32_matmul_precision(subject.matmul_precision)
     stack.enter_context(backend(subject.form))
     if config is not None:
         stack.enter_context(use_op_config(recurrence_in(subject.folder).name, config))

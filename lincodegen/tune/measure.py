@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.config import OpConfig
+from lincodegen.config import INVERSES, KEEPS, PRECISIONS, Config, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune.records import Resources, Times
 
@@ -112,7 +112,7 @@ def pick(
 
 
 def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple[object, ...]]:
-    """A key that sorts by shared memory, registers and stack, then by the values themselves.
+    """A key: more exact products, less that is kept, less of a processor, then the values.
 
     Of the PyTorch form what leaves the threads of the process alone comes first.
     """
@@ -123,12 +123,26 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
             (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v, c.descriptors)
             for label, c in config.kernels
         ]
+        exact = max((_rounding(c) for _, c in config.kernels), default=())
         resources = need.shared_bytes, need.registers, need.stack_bytes
         own = config.torch
         form = () if own is None else (own.threads or 0, own.solve_block, own.block_elements)
-        return (*resources, form, config.chunk_size, config.scanning, values)
+        return (
+            exact,
+            KEEPS.index(config.keep),
+            *resources,
+            form,
+            config.chunk_size,
+            config.scanning,
+            values,
+        )
 
     return key
+
+
+def _rounding(config: Config) -> tuple[int, int]:
+    products = PRECISIONS.index(config.precision or PRECISIONS[0])
+    return products, INVERSES.index(config.inverse or INVERSES[0])
 
 
 def _finalists(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,11 +18,13 @@ from lincodegen.config import Config
 from lincodegen.errors import TuningError
 from lincodegen.runtime.defaults import Entry, OpDefault, target_default
 from lincodegen.targets import Target
+from lincodegen.tune.precision import inverses
 from lincodegen.tune.records import Resources
-from lincodegen.tune.shortlist import Option, Options, Shortlist, in_proportion
+from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist, in_proportion
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
 _LAUNCH_END = "num_stages="
+_TOLD = "INVERSE="
 _TILES = (16, 32, 64, 128)
 _WARPS = (2, 4, 8)
 _STAGES = (1, 2, 3)
@@ -31,8 +34,16 @@ _LEAST = {"mma.sync": (16, 16, 1), "wgmma": (64, 32, 4)}
 OPTIONS = 4
 
 
-def neighbours(folder: Path, op: str, size: int, target: Target) -> Shortlist:
+def neighbours(
+    folder: Path,
+    op: str,
+    size: int,
+    target: Target,
+    precisions: tuple[str | None, ...] = (None,),
+) -> Shortlist:
     """The default of an op for K and V of a size, and configurations one step away from it.
+
+    ``precisions`` are those that products may be computed in, the fastest last.
 
     Raises:
         TuningError: the package has no chunked kernels, or no table has the op.
@@ -44,8 +55,17 @@ def neighbours(folder: Path, op: str, size: int, target: Target) -> Shortlist:
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
     described = described_kernels(folder) if target.descriptors else frozenset[str]()
-    made = {s: _options(found, cuts, s, target) for s in sizes}
-    return Shortlist(op, {s: _with_descriptors(made[s], described) for s in sizes})
+    chunks = {s: _with_descriptors(_options(found, cuts, s, target), described) for s in sizes}
+    inverting = _inverting(folder)
+    methods: tuple[str | None, ...] = inverses(target) if inverting else (None,)
+    every = {
+        size: {
+            label: _in_each(options, precisions, methods if label in inverting else (None,))
+            for label, options in own.items()
+        }
+        for size, own in chunks.items()
+    }
+    return Shortlist(op, every, precisions=precisions, inverses=methods, keeps=FAST_KEEPS)
 
 
 def kernel_cuts(folder: Path) -> dict[str, str]:
@@ -72,6 +92,25 @@ def _with_descriptors(options: Options, labels: frozenset[str]) -> Options:
         return replace(first, config=replace(first.config, descriptors=True))
 
     return {k: (*o, described(o[0])) if k in labels else o for k, o in options.items()}
+
+
+def _inverting(folder: Path) -> set[str]:
+    """The kernels of a package that are told how to invert."""
+    calls = _CALL.split((folder / "kernels.py").read_text(encoding="utf-8"))
+    # the text before the first call, then label, cut and text after each
+    return {label for label, text in zip(calls[1::3], calls[3::3], strict=True) if _TOLD in text}
+
+
+def _in_each(
+    options: tuple[Option, ...],
+    precisions: tuple[str | None, ...],
+    methods: tuple[str | None, ...],
+) -> tuple[Option, ...]:
+    """The options in every precision and by every method; what they need then is not known."""
+    return tuple(
+        Option(replace(o.config, precision=p, inverse=m), o.needs)
+        for p, m, o in product(precisions, methods, options)
+    )
 
 
 def _options(found: OpDefault, cuts: dict[str, str], chunk_size: int, target: Target) -> Options:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from lincodegen.config import Bucket, OpConfig
+from lincodegen.config import KEPT, Bucket, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune import measure
 from lincodegen.tune.records import Gate, Provenance, Record, Resources, Times
@@ -150,12 +150,9 @@ def tune(
 
 def described(config: OpConfig) -> str:
     """A configuration on a line."""
-    kernels = [
-        f"{label} {c.tile_k}x{c.tile_v} w{c.num_warps} s{c.num_stages}"
-        f"{' descriptors' * c.descriptors}"
-        for label, c in config.kernels
-    ]
+    kernels = [f"{label} {c}" for label, c in config.kernels]
     schedule = [config.scanning] if config.scanning else []
+    schedule += [f"keeps {config.keep}"] if config.keep != KEPT else []
     return ", ".join([f"chunk {config.chunk_size}", *schedule, *kernels, *_own(config)])
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from lincodegen.cost.report import cost_text
+from lincodegen.cost.report import cost_text, kept_bytes
 from lincodegen.errors import SpecError
 from lincodegen.loading import shipped_names
 from lincodegen.pipeline import check, cost
@@ -76,7 +76,7 @@ def test_every_op_prints_on_every_target(target):
 @pytest.mark.parametrize("name", shipped_names())
 def test_json_keeps_its_shape(name):
     found = json.loads(json.dumps(report(name, "sm_90").to_json(), allow_nan=False))
-    assert list(found) == ["op", "target", "device", "sizes", "directions", "notes"]
+    assert list(found) == ["op", "target", "device", "sizes", "directions", "kept", "notes"]
     assert list(found["directions"]) == ["forward", "backward"]
     for direction in found["directions"].values():
         assert has_shape(direction, DIRECTION)
@@ -85,6 +85,25 @@ def test_json_keeps_its_shape(name):
             assert list(launch["limits"]) == LIMITS
             assert all(has_shape(tensor, TENSOR) for tensor in launch["tensors"])
             assert launch["kernel"] is None or has_shape(launch["kernel"], KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "inverse", "states"),
+    [
+        # per token and head of 64-token chunks in 16 bits: A; h [128, 128] a chunk, z
+        ("delta_rule", 128, 128 + 512 + 256),
+        ("retention", 0, 512),
+        # two squares; three decayed operands, and the decay of a chunk in 32 bits
+        ("kda", 256, 256 + 512 + 256 + 3 * 256 + 8),
+    ],
+)
+def test_what_a_forward_keeps_is_counted(name, inverse, states):
+    found = report(name, "sm_90", tokens=8192)
+    kept = {
+        keep: size / found.cost.sizes.token_heads for keep, size in kept_bytes(found.cost).items()
+    }
+    assert kept == {"nothing": 0, "inverse": inverse, "states": states}
+    assert f"nothing 0, inverse {inverse}, states {states} bytes" in str(found)
 
 
 @pytest.mark.parametrize("name", shipped_names())

@@ -1,5 +1,6 @@
 """Faults that a worker plants into an op, by the chunk size of the candidate."""
 
+import importlib
 import os
 import signal
 import time
@@ -60,4 +61,45 @@ def forgetful(op, _):
         return self._replace(passed=passed), starts
 
     scans.Scans.forward = forward
+    return op
+
+
+def emulated(op, _):
+    """The op in an interpreter that loses in tf32 products what a GPU loses."""
+    from lincodegen.runtime.backend import backend, chosen_backend
+    from lincodegen.testing import install_interpreter_fixes
+
+    with backend("triton"):
+        # mends the interpreter once, without the losses
+        chosen_backend(torch.device("cpu"), torch.float32, has_kernels=True)
+    install_interpreter_fixes(emulate_tf32=True)
+    return op
+
+
+def careless(op, config):
+    """The same, with one product in place of the three of ``tf32x3``."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    op = emulated(op, config)
+    right = InterpreterBuilder.create_dot
+
+    def create_dot(builder, a, b, acc, precision, most):
+        less = type(precision).TF32 if precision.name == "TF32x3" else precision
+        return right(builder, a, b, acc, less, most)
+
+    InterpreterBuilder.create_dot = create_dot
+    return op
+
+
+def mistaken(op, _):
+    """The op, whose backward gets something else than the forward made."""
+    from lincodegen.runtime import schedules
+
+    right = schedules.keep
+
+    def keep(what, *made):
+        return tuple(None if x is None else 1.001 * x for x in right(what, *made))
+
+    module = importlib.import_module(f"{op.__module__}.kernels")
+    module.keep = keep
     return op
