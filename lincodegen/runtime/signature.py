@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -108,13 +108,14 @@ class Signature:
         """
         states = self._initial_states(initial_state)
         offsets = cu_seqlens if cu_seqlens is not None else cu_seqlens_cpu
-        layout = self._remembered(
-            _look(tensors, states, offsets),
-            lambda: self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu)),
-        )
-        count = len(self.inputs)
+        key = _look(tensors, states, offsets)
+        layout = self.layouts.get(key)
+        if layout is None:
+            layout = self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu))
+            self._remember(key, layout)
         given = dict(zip(self._names, tensors, strict=True))
-        for name, value in zip(self._names[count:], tensors[count:], strict=True):
+        for name in self._names[len(self.inputs) :]:
+            value = given[name]
             given[name] = None if value is None else value[None, None]
         packing = None
         if offsets is not None:
@@ -124,16 +125,12 @@ class Signature:
             )
         return Call(layout, given, states, packing)
 
-    def _remembered(self, key: object, read: Callable[[], Layout]) -> Layout:
-        """The layout that like arguments had, else the one read; None is like nothing."""
-        layout = None if key is None else self.layouts.get(key)
-        if layout is None:
-            layout = read()
-            if key is not None:
-                if len(self.layouts) >= MOST_LAYOUTS:
-                    self.layouts.clear()
-                self.layouts[key] = layout
-        return layout
+    def _remember(self, key: object, layout: Layout) -> None:
+        """Keeps the layout of like arguments; None is like nothing."""
+        if key is not None:
+            if len(self.layouts) >= MOST_LAYOUTS:
+                self.layouts.clear()
+            self.layouts[key] = layout
 
     def layout(
         self,
@@ -183,6 +180,7 @@ class Signature:
             backend=form,
             chunk_limit=self._chunk_limit(form, (vectors, tuned), sizes, device),
             tuned=tuned,
+            packed=packing is not None,
         )
 
     def _chunk_limit(
@@ -204,15 +202,16 @@ class Signature:
 
     def token_layout(self, tensors: Sequence[Tensor | None]) -> Layout:
         """The layout of the arguments of one token, inputs [B, H, *shape]."""
-
-        def read() -> Layout:
-            count = len(self.inputs)
-            inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
-            return self.layout([*inputs, *tensors[count:]])
-
         seen = _look(tensors, (), None)
         # what is a token's shape is no sequence's
-        return self._remembered(None if seen is None else ("token", seen), read)
+        key = None if seen is None else ("token", seen)
+        layout = self.layouts.get(key)
+        if layout is None:
+            count = len(self.inputs)
+            inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
+            layout = self.layout([*inputs, *tensors[count:]])
+            self._remember(key, layout)
+        return layout
 
     @property
     def _arguments(self) -> tuple[Argument, ...]:

@@ -13,7 +13,7 @@ from lincodegen.runtime.function import Body, surroundings
 from lincodegen.runtime.pins import use_config
 
 B, T, H, K, V = 1, 8, 2, 16, 16
-MOST_CALLS = 90
+MOST_CALLS = 75
 """Of Python functions, properties too, in a call whose arguments look like an earlier one's."""
 
 
