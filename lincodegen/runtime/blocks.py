@@ -37,11 +37,11 @@ class Cut(NamedTuple):
     """How a call is cut.
 
     Attributes:
-        count: blocks of heads.
+        blocks: how many blocks of heads.
         stretch: tokens of a stretch; 0 where a sequence goes as a whole.
     """
 
-    count: int
+    blocks: int
     stretch: int
 
 
@@ -136,9 +136,9 @@ def in_blocks(cut: Cut, forward: Function, backward: Function) -> tuple[Function
     if cut.stretch:
         forward = partial(stretch_forward, forward, cut.stretch)
         backward = partial(stretch_backward, backward, cut.stretch)
-    if cut.count > 1:
-        forward = partial(each_forward, forward, cut.count)
-        backward = partial(each_backward, backward, cut.count)
+    if cut.blocks > 1:
+        forward = partial(each_forward, forward, cut.blocks)
+        backward = partial(each_backward, backward, cut.blocks)
     return forward, backward
 
 
