@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -44,12 +45,24 @@ def cast_to(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
-class Facts(NamedTuple):
-    """What the shapes, dtypes and devices of a call's arguments say.
+class Layout(SimpleNamespace):
+    """What the shapes, dtypes and devices of a call's arguments say, and what follows from it.
 
-    ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype, ``output_dtype``
-    that of the first input. ``chunk_limit`` is the most tokens of a chunk, ``tuned`` the
-    configuration that a table has for such calls.
+    The latter is worked out once for all like calls.
+
+    Attributes:
+        signature: that of the op.
+        batch: entries of the batch axis.
+        length: tokens of an entry.
+        sizes: the dimensions by name.
+        heads: by the keys of ``Signature``.
+        dtype: the compute dtype.
+        output_dtype: that of the first input.
+        device: where every tensor lies.
+        backend: the form that runs: ``"triton"`` or ``"torch"``.
+        chunk_limit: the most tokens of a chunk.
+        tuned: the configuration that a table has for such calls.
+        packed: whether sequences are packed.
     """
 
     signature: Signature
@@ -63,11 +76,12 @@ class Facts(NamedTuple):
     backend: str
     chunk_limit: int
     tuned: Chosen | None
-    packed: bool = False
+    packed: bool
 
-
-class Layout(Facts):
-    """The facts of a call, and what follows from them; worked out once for all like calls."""
+    def changed(self, **facts: object) -> Layout:
+        """The layout with other facts; all else follows from them anew."""
+        own = {name: vars(self)[name] for name in Layout.__annotations__}
+        return Layout(**{**own, **facts})
 
     @cached_property
     def chunk_size(self) -> int:
@@ -93,7 +107,7 @@ class Layout(Facts):
         states = self.signature.states
         own = {s.name: self.heads[f"state {s.name}"] if s.updates else most for s in states}
         heads = {**self.heads, **{f"solved {n}": h for n, h in own.items()}}
-        return self._replace(heads=heads)
+        return self.changed(heads=heads)
 
     @cached_property
     def output_heads(self) -> tuple[int, ...]:
@@ -114,17 +128,23 @@ class Layout(Facts):
         )
 
 
-class Call(NamedTuple):
+class Call:
     """Arguments of a call and what was read off them.
 
     ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
     for one.
     """
 
-    layout: Layout
-    tensors: dict[str, Tensor | None]
-    states: tuple[Tensor | None, ...]
-    packing: Packing | None = None
+    __slots__ = ("layout", "packing", "states", "tensors")
+
+    def __init__(
+        self,
+        layout: Layout,
+        tensors: dict[str, Tensor | None],
+        states: tuple[Tensor | None, ...],
+        packing: Packing | None = None,
+    ) -> None:
+        self.layout, self.tensors, self.states, self.packing = layout, tensors, states, packing
 
     @property
     def signature(self) -> Signature:
@@ -199,7 +219,7 @@ class Call(NamedTuple):
 
     def alone(self, length: int) -> Call:
         """The call of one packed sequence by itself."""
-        layout = self.layout._replace(length=length, packed=False)
+        layout = self.layout.changed(length=length, packed=False)
         return Call(layout, self.tensors, self.states)
 
     @property
@@ -261,7 +281,7 @@ class Call(NamedTuple):
 
     def looped(self) -> Call:
         """The call as the token loop takes it."""
-        return self._replace(layout=self.layout.looped)
+        return Call(self.layout.looped, self.tensors, self.states, self.packing)
 
     # -- states and outputs at the boundary -------------------------------------------------
 

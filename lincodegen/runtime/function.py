@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,35 +34,46 @@ _NOTHING = nullcontext()
 _planning: ContextVar[bool] = ContextVar("lincodegen_planning", default=False)
 
 
-class Body(NamedTuple):
+class Body:
     """The two functions that an op's text defines.
 
     ``forward(call, *tensors, *initial_states, *constants)`` gives outputs, final states, and
     the tensors kept for the backward, each a tuple. ``backward(call, kept, *tensors,
     *constants, *d_outputs, *d_final_states)`` gives the gradients of the tensors, then those
-    of the initial states.
+    of the initial states. ``recurrent`` is the token loop of an op whose own functions are
+    chunked.
     """
 
-    forward: Callable[..., Results]
-    backward: Callable[..., Gradients]
-    recurrent: Body | None = None
-    """The token loop of an op whose own functions are chunked."""
+    __slots__ = ("backward", "forward", "recurrent")
+
+    def __init__(
+        self,
+        forward: Callable[..., Results],
+        backward: Callable[..., Gradients],
+        recurrent: Body | None = None,
+    ) -> None:
+        self.forward, self.backward, self.recurrent = forward, backward, recurrent
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a call of an op runs."""
 
-    call: Call
-    body: Body
-    constants: tuple[float, ...]
+    __slots__ = ("body", "call", "constants")
+
+    def __init__(self, call: Call, body: Body, constants: tuple[float, ...]) -> None:
+        self.call, self.body, self.constants = call, body, constants
 
 
-class Remains(NamedTuple):
-    """What a forward leaves for its backward beside its arguments."""
+class Remains:
+    """What a forward leaves for its backward beside its arguments.
 
-    heads: tuple[int, ...]
-    """Those of the outputs as they were computed."""
-    kept: Kept
+    ``heads`` are those of the outputs as they were computed.
+    """
+
+    __slots__ = ("heads", "kept")
+
+    def __init__(self, heads: tuple[int, ...], kept: Kept) -> None:
+        self.heads, self.kept = heads, kept
 
 
 @contextmanager
@@ -135,7 +146,7 @@ def run_forward(plan: Plan, arrays: Sequence[Tensor | None]) -> tuple[Tensors, R
         plan: the call; its tensors and states are not looked at.
         arrays: tensors and initial states.
     """
-    call, body, constants = plan
+    call, body, constants = plan.call, plan.body, plan.constants
     kept: Kept = ()
     with surroundings(call):
         states = call.entered(arrays[len(call.tensors) :])
@@ -160,7 +171,7 @@ def run_backward(
         arrays: tensors and initial states.
         grads: those of outputs and final states.
     """
-    call, body, constants = plan
+    call, body, constants = plan.call, plan.body, plan.constants
     names, count = len(call.tensors), len(call.signature.outputs)
     with surroundings(call):
         d_finals = call.left_adjoint(grads[count:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,39 +23,48 @@ TOKEN_AXES = "B T H"
 MOST_LAYOUTS = 512
 
 
-class Argument(NamedTuple):
+# Here and beside it are plain classes: one that typing or dataclasses make takes 0.1 to 0.4 ms,
+# and an op's import should take few.
+
+
+class Argument:
     """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default.
 
     ``domain`` and ``norm`` are the intervals of its values and of its norm along the last axis,
     such as ``[-inf, 0]``; without text it promises finite values, and no norm.
     """
 
-    name: str
-    shape: tuple[Size, ...] = ()
-    optional: bool = False
-    domain: str = ""
-    norm: str = ""
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[Size, ...] = (),
+        optional: bool = False,
+        domain: str = "",
+        norm: str = "",
+    ) -> None:
+        self.name, self.shape = name, shape
+        self.optional, self.domain, self.norm = optional, domain, norm
 
 
-class State(NamedTuple):
+class State:
     """A carried value [B, H, *shape].
 
     ``updates`` are the tensors that its updates depend on, which settle its heads;
     ``solved`` those and what its reads depend on, which settle how many heads are computed.
     """
 
-    name: str
-    shape: tuple[Size, ...]
-    updates: tuple[str, ...]
-    solved: tuple[str, ...]
+    def __init__(
+        self, name: str, shape: tuple[Size, ...], updates: tuple[str, ...], solved: tuple[str, ...]
+    ) -> None:
+        self.name, self.shape = name, shape
+        self.updates, self.solved = updates, solved
 
 
-class Output(NamedTuple):
+class Output:
     """A result [B, T, H, *shape]; ``sources`` are the tensors that it depends on."""
 
-    name: str
-    shape: tuple[Size, ...]
-    sources: tuple[str, ...]
+    def __init__(self, name: str, shape: tuple[Size, ...], sources: tuple[str, ...]) -> None:
+        self.name, self.shape, self.sources = name, shape, sources
 
 
 class Signature:
@@ -66,7 +75,6 @@ class Signature:
             kernel.
     """
 
-    # a dataclass would take longer to make than the rest of the module
     def __init__(
         self,
         name: str,

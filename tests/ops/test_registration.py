@@ -52,7 +52,7 @@ def test_an_eager_call_registers_nothing():
     [
         "import torch._dynamo",
         "op(*(t.to('meta') for t in x))",
-        "from lincodegen.runtime.library import register_all; register_all()",
+        "from lincodegen.runtime.tracers import register_all; register_all()",
     ],
 )
 def test_what_traces_registers(first):
