@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
-from lincodegen.compile import CompileJob, Resources, compile_many
+from lincodegen.compile import Bounds, CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
 from lincodegen.config import Config, OpConfig
 from lincodegen.cost.launch import Compiled
@@ -28,7 +29,7 @@ from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
 from lincodegen.tune.shortlist import Option, Options, Shortlist
 
-Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
+Compiler = Callable[[Sequence[CompileJob], Bounds], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
 """In the order in which they are compiled for, as far as a kernel takes them."""
 OPTIONS = 4
@@ -68,13 +69,17 @@ class Pool:
     Attributes:
         path: where the module of the kernels is written.
         candidates: most that are compiled of one kernel and chunk.
-        compiler: resources of jobs, in their order.
+        compiler: resources of jobs, in their order, given what is known of others.
+        bounds: what is known of the jobs that were compiled, of any chunk.
         until: when no further chunk is begun, as ``time.monotonic`` has it.
     """
 
     path: Path
     candidates: int = 6
-    compiler: Compiler = lambda jobs: compile_many(jobs, timeout_s=_TIMEOUT_S)
+    compiler: Compiler = lambda jobs, bounds: compile_many(
+        jobs, timeout_s=_TIMEOUT_S, bounds=bounds
+    )
+    bounds: Bounds = field(default_factory=Bounds)
     until: float = float("inf")
 
 
@@ -107,28 +112,34 @@ def first_choice(found: Shortlist) -> OpConfig:
 
 def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Options | None:
     """The options of every kernel at a chunk; None where one of them has none."""
-    asked = [(k, c) for k in op.kernels for c in _asked(k, model, pool, chunk_size)]
-    if {k.launch.label for k, _ in asked} != {k.launch.label for k in op.kernels}:
-        return None
     sizes = _sizes(op, model)
     dtype, target = model.call.dtype, model.target
-    jobs = [job_of(k.launch, pool.path, sizes, dtype, target, c) for k, c in asked]
+    asked: list[tuple[str, Config, CompileJob]] = []
+    for kernel in op.kernels:
+        configs = _asked(kernel, model, chunk_size)
+        rows = ((c, job_of(kernel.launch, pool.path, sizes, dtype, target, c)) for c in configs)
+        # the next best stands in for what cannot be better than one that spilled
+        open_ = ((c, job) for c, job in rows if pool.bounds.reason(job) is None)
+        asked += [(kernel.launch.label, c, job) for c, job in islice(open_, pool.candidates)]
+    if {label for label, _, _ in asked} != {k.launch.label for k in op.kernels}:
+        return None
     made: dict[str, list[Candidate]] = {}
-    for (kernel, config), resources in zip(asked, pool.compiler(jobs), strict=True):
-        made.setdefault(kernel.launch.label, []).append(Candidate(config, resources))
+    results = pool.compiler([job for _, _, job in asked], pool.bounds)
+    for (label, config, _), resources in zip(asked, results, strict=True):
+        made.setdefault(label, []).append(Candidate(config, resources))
     found = {label: tuple(_ranked(label, c, model)) for label, c in made.items()}
     return found if all(found.values()) else None
 
 
-def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[Config]:
-    """The configurations of a kernel that are compiled: the best by the model alone."""
+def _asked(kernel: OpKernel, model: Model, chunk_size: int) -> list[Config]:
+    """The configurations of a kernel at a chunk, the best by the model alone first."""
     label, sizes = kernel.launch.label, _axes(kernel, model)
     extents = Extents(sizes, kernel.slots, model.call.operand_bytes)
     space = search_space(kernel.kernel, extents)
     allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
-    return sorted(allowed, key=key.__getitem__)[: pool.candidates]
+    return sorted(allowed, key=key.__getitem__)
 
 
 def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

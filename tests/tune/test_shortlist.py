@@ -101,7 +101,7 @@ def resources(job, **changes):
 def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
     """Two stages spill, tiles of 32 values do not fit, chunks of 128 do not compile."""
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         for job in jobs:
             if job.constexprs["BT"] == 128:
                 yield resources(job, error="ptxas failed")
@@ -112,7 +112,7 @@ def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
             else:
                 yield resources(job)
 
-    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs: tuple(compiler(jobs)))
+    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs, _: tuple(compiler(jobs)))
     found = shortlist(*compiled, pool)
     assert list(found.chunks) == [64]
     for options in found.chunks[64].values():
@@ -134,7 +134,7 @@ def test_options_stand_in_the_order_of_their_predicted_times(compiled, tmp_path)
     kernels, usual = compiled
     model = Peculiar(usual.kernels, usual.call, usual.target)
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         return tuple(map(resources, jobs))
 
     found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", 8, compiler))
@@ -148,11 +148,40 @@ def test_options_stand_in_the_order_of_their_predicted_times(compiled, tmp_path)
 
 
 def test_where_nothing_fits_it_says_so(compiled, tmp_path):
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         return [resources(job, error="ptxas failed") for job in jobs]
 
     with pytest.raises(TuningError, match="no configuration fits on sm_90"):
         shortlist(*compiled, Pool(tmp_path / "kernels.py", 2, compiler))
+
+
+def test_what_cannot_be_better_than_one_that_spilled_is_not_compiled(compiled, tmp_path):
+    """With four warps and 64 values scans spill much: eight warps or fewer values stand in."""
+    asked = []
+
+    def compiler(jobs, bounds):
+        made = []
+        for job in jobs:
+            much = job.num_warps == 4 and job.constexprs.get("BV", 0) >= 64
+            made.append(resources(job, stack_bytes=2000 if much else 0))
+            bounds.note(job, made[-1])
+        asked.append(jobs)
+        return made
+
+    found = shortlist(*compiled, Pool(tmp_path / "kernels.py", 4, compiler))
+    first, second = asked
+    spilled = {
+        (j.kernel_name, j.constexprs["BV"])
+        for j in first
+        if j.num_warps == 4 and j.constexprs.get("BV", 0) >= 64
+    }
+    assert spilled
+    assert {job.constexprs["BT"] for job in second} == {128}
+    for name, values in spilled:
+        same = [j for j in second if j.kernel_name == name]
+        assert same
+        assert all(j.num_warps != 4 or j.constexprs["BV"] < values for j in same)
+    assert found.chunks.keys() == {64, 128}
 
 
 def test_a_gpu_that_no_file_lists_has_candidates_by_what_its_driver_says(compiled, tmp_path):
@@ -172,7 +201,7 @@ def test_a_gpu_that_no_file_lists_has_candidates_by_what_its_driver_says(compile
     )
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         asked.extend(jobs)
         return [
             resources(job, shared_bytes=101_377 if job.constexprs.get("BV") == 128 else 40_000)
