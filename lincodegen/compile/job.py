@@ -13,6 +13,8 @@ Argument = str | int | float | bool | None
 """A pointer ("*bf16"), a tensor descriptor and its block ("tensordesc<bf16[64,128]>"), an integer
 or floating-point value, or None for an absent pointer."""
 
+_LATE = "no kernel after"
+
 
 @dataclass(frozen=True, slots=True)
 class CompileJob:
@@ -104,6 +106,16 @@ class Resources:
     def failure(job: CompileJob, error: str, seconds: float) -> Resources:
         """The resources of a job that gave no kernel."""
         return Resources(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, job.num_warps, seconds, error)
+
+    @staticmethod
+    def late(job: CompileJob, timeout_s: float, seconds: float) -> Resources:
+        """The resources of a job that was given up."""
+        return Resources.failure(job, f"{_LATE} {timeout_s:g} s", seconds)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the job was given up for the time that it took."""
+        return self.error is not None and self.error.startswith(_LATE)
 
     @property
     def matrix_instructions(self) -> int:

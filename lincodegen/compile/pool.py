@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lincodegen.compile.bounds import Bounds, may_follow, volume
 from lincodegen.compile.child import Child
 from lincodegen.compile.job import CompileJob, Resources
 
@@ -36,6 +37,7 @@ def compile_many(
     timeout_s: float = 120.0,
     on_result: OnResult | None = None,
     cache_dir: Path | None = None,
+    bounds: Bounds | None = None,
 ) -> tuple[Resources, ...]:
     """Resources of every job, in the order of the jobs.
 
@@ -45,13 +47,13 @@ def compile_many(
         timeout_s: seconds a job may take; then its whole process group is killed.
         on_result: called in this thread with a job's index and resources, as they come.
         cache_dir: Triton cache; by default `default_cache_dir`.
+        bounds: what is known of jobs, and learned from these, the smallest first; what it settles
+            fails with its reason and is not compiled. Without it every job is compiled.
     """
     folder = cache_dir or default_cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    pending: queue.SimpleQueue[tuple[int, CompileJob]] = queue.SimpleQueue()
+    pending = _Pending(jobs, bounds)
     done: queue.SimpleQueue[tuple[int, Resources]] = queue.SimpleQueue()
-    for index, job in enumerate(jobs):
-        pending.put((index, job))
     crew = [_Worker(folder, timeout_s) for _ in range(min(workers, len(jobs)))]
     threads = [threading.Thread(target=w.serve, args=(pending, done), daemon=True) for w in crew]
     results: dict[int, Resources] = {}
@@ -71,6 +73,46 @@ def compile_many(
     return tuple(results[index] for index in range(len(jobs)))
 
 
+class _Pending:
+    """The jobs that wait; with bounds the smallest first."""
+
+    def __init__(self, jobs: Sequence[CompileJob], bounds: Bounds | None) -> None:
+        self._bounds = bounds
+        self._waiting = list(enumerate(jobs))
+        if bounds is not None:
+            self._waiting.sort(key=lambda entry: volume(entry[1]))
+        self._running: dict[int, CompileJob] = {}
+        self._lock = threading.Lock()
+
+    def take(self) -> tuple[int, CompileJob, str | None] | None:
+        """A job and why it is not compiled, if it is not; None where none is left.
+
+        One that a running job may settle waits while there are others.
+        """
+        with self._lock:
+            if not self._waiting:
+                return None
+            place = 0
+            if self._bounds is not None:
+                free = (i for i, entry in enumerate(self._waiting) if not self._held(entry[1]))
+                place = next(free, 0)
+            index, job = self._waiting.pop(place)
+            reason = None if self._bounds is None else self._bounds.reason(job)
+            if reason is None:
+                self._running[index] = job
+            return index, job, reason
+
+    def settle(self, index: int, found: Resources) -> None:
+        """Learns what a job that was taken needed."""
+        with self._lock:
+            job = self._running.pop(index)
+            if self._bounds is not None:
+                self._bounds.note(job, found)
+
+    def _held(self, job: CompileJob) -> bool:
+        return any(may_follow(job, other) for other in self._running.values())
+
+
 class _Worker:
     """One child process and the thread that asks it."""
 
@@ -81,18 +123,19 @@ class _Worker:
         self._timeout_s = timeout_s
         self._closed = threading.Event()
 
-    def serve(
-        self,
-        pending: queue.SimpleQueue[tuple[int, CompileJob]],
-        done: queue.SimpleQueue[tuple[int, Resources]],
-    ) -> None:
+    def serve(self, pending: _Pending, done: queue.SimpleQueue[tuple[int, Resources]]) -> None:
         """Takes jobs until none are left."""
         while not self._closed.is_set():
-            try:
-                index, job = pending.get_nowait()
-            except queue.Empty:
+            taken = pending.take()
+            if taken is None:
                 break
-            done.put((index, self._compile(job)))
+            index, job, reason = taken
+            if reason is not None:
+                done.put((index, Resources.failure(job, reason, 0.0)))
+                continue
+            found = self._compile(job)
+            pending.settle(index, found)
+            done.put((index, found))
         self._child.close()
 
     def close(self) -> None:
@@ -105,7 +148,7 @@ class _Worker:
         try:
             return Resources(**json.loads(self._child.ask(job.to_json().encode(), self._timeout_s)))
         except TimeoutError:
-            text = f"no kernel after {self._timeout_s:g} s"
+            return Resources.late(job, self._timeout_s, time.perf_counter() - start)
         except ChildProcessError as error:
             text = f"the compiler {error}"
         except (OSError, ValueError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from lincodegen.gpu_check import phases
@@ -32,7 +31,7 @@ def run(options: Options, site: Site, say: Callable[[str], None]) -> dict[str, A
     end = time.monotonic() + options.budget_s
     log, crew = Log(options.out), Crew(site, options.workers)
     try:
-        header = asdict(site.header())
+        header = site.header()._asdict()
         given = {"budget_s": options.budget_s, "ops": options.ops, "phases": options.phases}
         log.add("started", **header, **site.facts(), **given)
         for doubt in site.doubts():

@@ -12,18 +12,18 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import torch
 
 from lincodegen.runtime.heads import STATE_AXIS, TOKEN_AXIS
 from lincodegen.runtime.separate import Tensors, cut, joined, merged, parted, shares
-from lincodegen.runtime.tuned import torch_config
+from lincodegen.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lincodegen.runtime.call import Call
+    from lincodegen.runtime.call import Call, Layout
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -33,52 +33,62 @@ LEAST_STRETCH = 256
 """Tokens: of fewer, what is done for all chunks at once is done for too few."""
 
 
-def count_of(call: Call, tensors: Tensors) -> int:
-    """Into how many blocks the heads of a call go: the fewest that are small enough."""
-    most, size = _most_elements(), stretch_of(call, tensors)
-    total = _a_token(call, tensors) * (size if _is_cut(call, size) else call.length)
+class Cut(NamedTuple):
+    """How a call is cut.
+
+    Attributes:
+        blocks: how many blocks of heads.
+        stretch: tokens of a stretch; 0 where a sequence goes as a whole.
+    """
+
+    blocks: int
+    stretch: int
+
+
+def cut_of(layout: Layout) -> Cut | None:
+    """How like calls are cut; None where all heads and tokens go at once."""
+    size = stretch_of(layout)
+    # packed sequences go one by one, each as a whole
+    stretch = size if not layout.packed and layout.length >= 2 * size else 0
+    count = count_of(layout, stretch or layout.length)
+    return Cut(count, stretch) if stretch or count > 1 else None
+
+
+def count_of(layout: Layout, tokens: int) -> int:
+    """Into how many blocks the heads of so many tokens go: the fewest that are small enough."""
+    most, total = _most_elements(layout), _a_token(layout) * tokens
     if total <= most:
         return 1
-    heads = math.gcd(*call.heads.values())
+    heads = math.gcd(*layout.heads.values())
     counts = (n for n in range(1, heads + 1) if heads % n == 0)
     return next((n for n in counts if total <= n * most), heads)
 
 
-def stretch_of(call: Call, tensors: Tensors) -> int:
+def stretch_of(layout: Layout) -> int:
     """Tokens of a stretch: as many as make a block of all heads, whatever the length of the call.
 
     A power of two, of whole chunks.
     """
-    fitting = max(1, _most_elements() // _a_token(call, tensors))
-    return max(LEAST_STRETCH, call.chunk_size, 1 << (fitting.bit_length() - 1))
+    fitting = max(1, _most_elements(layout) // _a_token(layout))
+    return max(LEAST_STRETCH, layout.chunk_size, 1 << (fitting.bit_length() - 1))
 
 
-def _most_elements() -> int:
-    own = torch_config()
+def _most_elements(layout: Layout) -> int:
+    own = None if layout.tuned is None else layout.tuned.config.torch
     return MOST_ELEMENTS if own is None else own.block_elements
 
 
-def _is_cut(call: Call, size: int) -> bool:
-    """Whether a sequence goes in stretches; packed ones go one by one, each as a whole."""
-    return call.packing is None and call.length >= 2 * size
-
-
-def _a_token(call: Call, tensors: Tensors) -> int:
+def _a_token(layout: Layout) -> int:
     """Elements of a token of the largest input, if it had all heads."""
-    each = max([x.numel() // x.shape[TOKEN_AXIS] for x in tensors])
-    return max(1, each * max(call.heads.values()) // call.length)
+    shapes = [[evaluate(n, layout.sizes) for n in x.shape] for x in layout.signature.inputs]
+    return max(1, layout.batch * max(layout.heads.values()) * max(map(math.prod, shapes)))
 
 
 def each_forward(
-    forward: Function, call: Call, *arguments: object
+    forward: Function, count: int, call: Call, *arguments: object
 ) -> tuple[Tensors, Tensors, tuple[Tensors, ...]]:
     """Outputs and final states of all heads, and what each block keeps."""
     tensors, states, constants = parted(call, arguments, len(call.signature.states))
-    count, size = count_of(call, tensors), stretch_of(call, tensors)
-    if _is_cut(call, size):
-        forward = partial(stretch_forward, forward, size)
-    if count == 1:
-        return forward(call, *arguments)
     rows = zip(_blocks(tensors, count, TOKEN_AXIS), _blocks(states, count, STATE_AXIS), strict=True)
     found = [forward(call, *own, *entered, *constants) for own, entered in rows]
     outputs, finals, kept = zip(*found, strict=True)
@@ -90,15 +100,10 @@ def each_forward(
 
 
 def each_backward(
-    backward: Function, call: Call, kept: Sequence[Tensors], *arguments: object
+    backward: Function, count: int, call: Call, kept: Sequence[Tensors], *arguments: object
 ) -> tuple[tuple[Tensor | None, ...], Tensors]:
     """Gradients of tensors and states of all heads."""
     tensors, _, rest = parted(call, arguments, 0)
-    count, size = count_of(call, tensors), stretch_of(call, tensors)
-    if _is_cut(call, size):
-        backward = partial(stretch_backward, backward, size)
-    if count == 1:
-        return backward(call, kept, *arguments)
     states = len(call.signature.states)
     outputs = len(call.signature.outputs)
     constants, cotangents = rest[: -outputs - states], rest[-outputs - states :]
@@ -126,9 +131,15 @@ def _blocks(tensors: Sequence[Any], count: int, axis: int) -> list[Tensors]:
     return list(zip(*(x.chunk(count, axis) for x in tensors), strict=True)) or [()] * count
 
 
-def by_heads(forward: Function, backward: Function) -> tuple[Function, Function]:
-    """The two functions of a chunked body, for any number of heads."""
-    return partial(each_forward, forward), partial(each_backward, backward)
+def in_blocks(cut: Cut, forward: Function, backward: Function) -> tuple[Function, Function]:
+    """The two functions of a chunked body, over a call that is cut."""
+    if cut.stretch:
+        forward = partial(stretch_forward, forward, cut.stretch)
+        backward = partial(stretch_backward, backward, cut.stretch)
+    if cut.blocks > 1:
+        forward = partial(each_forward, forward, cut.blocks)
+        backward = partial(each_backward, backward, cut.blocks)
+    return forward, backward
 
 
 def stretch_forward(

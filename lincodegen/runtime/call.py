@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,9 +21,11 @@ from lincodegen.runtime.heads import (
     take_heads,
     ungrouped,
 )
+from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
+    from lincodegen.runtime.blocks import Cut
     from lincodegen.runtime.packing import PackedChunks, Packing
     from lincodegen.runtime.signature import Signature
     from lincodegen.runtime.tuned import Chosen
@@ -30,6 +34,7 @@ Result = TypeVar("Result")
 
 States: TypeAlias = Tensor | Sequence[Tensor | None] | None
 
+blocks = Lazy("lincodegen.runtime.blocks")
 
 LEAST_CHUNK = 16
 """A dot of a kernel takes no fewer rows."""
@@ -40,12 +45,24 @@ def cast_to(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
-class Layout(NamedTuple):
-    """What the shapes, dtypes and devices of a call's arguments say.
+class Layout(SimpleNamespace):
+    """What the shapes, dtypes and devices of a call's arguments say, and what follows from it.
 
-    ``heads`` are by the keys of ``Signature``; ``dtype`` is the compute dtype, ``output_dtype``
-    that of the first input. ``chunk_limit`` is the most tokens of a chunk, ``tuned`` the
-    configuration that a table has for such calls.
+    The latter is worked out once for all like calls.
+
+    Attributes:
+        signature: that of the op.
+        batch: entries of the batch axis.
+        length: tokens of an entry.
+        sizes: the dimensions by name.
+        heads: by the keys of ``Signature``.
+        dtype: the compute dtype.
+        output_dtype: that of the first input.
+        device: where every tensor lies.
+        backend: the form that runs: ``"triton"`` or ``"torch"``.
+        chunk_limit: the most tokens of a chunk.
+        tuned: the configuration that a table has for such calls.
+        packed: whether sequences are packed.
     """
 
     signature: Signature
@@ -59,19 +76,75 @@ class Layout(NamedTuple):
     backend: str
     chunk_limit: int
     tuned: Chosen | None
+    packed: bool
+
+    def changed(self, **facts: object) -> Layout:
+        """The layout with other facts; all else follows from them anew."""
+        own = {name: vars(self)[name] for name in Layout.__annotations__}
+        return Layout(**{**own, **facts})
+
+    @cached_property
+    def chunk_size(self) -> int:
+        """Tokens a chunk: the limit, fewer for a shorter sequence."""
+        least = LEAST_CHUNK if self.backend == "triton" else 1
+        fitting = 1 << max(0, self.length - 1).bit_length()
+        return min(self.chunk_limit, max(least, fitting))
+
+    @cached_property
+    def cut(self) -> Cut | None:
+        """How the PyTorch form goes over the call on a CPU; None: all of it at once."""
+        if self.backend != "torch" or self.device.type != "cpu":
+            return None
+        return blocks.cut_of(self)
+
+    @cached_property
+    def looped(self) -> Layout:
+        """As the token loop takes it: states with the heads that their updates have.
+
+        A state that depends on no tensor has those of every other value.
+        """
+        most = max(self.heads.values())
+        states = self.signature.states
+        own = {s.name: self.heads[f"state {s.name}"] if s.updates else most for s in states}
+        heads = {**self.heads, **{f"solved {n}": h for n, h in own.items()}}
+        return self.changed(heads=heads)
+
+    @cached_property
+    def output_heads(self) -> tuple[int, ...]:
+        """Heads of every output by the spec."""
+        return tuple(self.heads[f"output {o.name}"] for o in self.signature.outputs)
+
+    @cached_property
+    def state_heads(self) -> tuple[int, ...]:
+        """Heads of every state as it is handed on."""
+        return tuple(self.heads[f"state {s.name}"] for s in self.signature.states)
+
+    @cached_property
+    def solved_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Heads and sizes of every state as it is computed with."""
+        return tuple(
+            (self.heads[f"solved {s.name}"], *(evaluate(n, self.sizes) for n in s.shape))
+            for s in self.signature.states
+        )
 
 
-class Call(NamedTuple):
+class Call:
     """Arguments of a call and what was read off them.
 
     ``tensors`` are by name, parameters as [1, 1, Hx, *shape], None where a default stands in
     for one.
     """
 
-    layout: Layout
-    tensors: dict[str, Tensor | None]
-    states: tuple[Tensor | None, ...]
-    packing: Packing | None = None
+    __slots__ = ("layout", "packing", "states", "tensors")
+
+    def __init__(
+        self,
+        layout: Layout,
+        tensors: dict[str, Tensor | None],
+        states: tuple[Tensor | None, ...],
+        packing: Packing | None = None,
+    ) -> None:
+        self.layout, self.tensors, self.states, self.packing = layout, tensors, states, packing
 
     @property
     def signature(self) -> Signature:
@@ -124,10 +197,8 @@ class Call(NamedTuple):
 
     @property
     def chunk_size(self) -> int:
-        """Tokens a chunk: the limit, fewer for a shorter sequence."""
-        least = LEAST_CHUNK if self.backend == "triton" else 1
-        fitting = 1 << max(0, self.length - 1).bit_length()
-        return min(self.layout.chunk_limit, max(least, fitting))
+        """Tokens a chunk."""
+        return self.layout.chunk_size
 
     @property
     def chunking(self) -> tuple[int] | tuple[int, PackedChunks]:
@@ -148,7 +219,8 @@ class Call(NamedTuple):
 
     def alone(self, length: int) -> Call:
         """The call of one packed sequence by itself."""
-        return Call(self.layout._replace(length=length), self.tensors, self.states)
+        layout = self.layout.changed(length=length, packed=False)
+        return Call(layout, self.tensors, self.states)
 
     @property
     def empty(self) -> bool:
@@ -208,55 +280,42 @@ class Call(NamedTuple):
         return x.expand(self.batch, self.length, heads, *x.shape[x.dim() - rank :])
 
     def looped(self) -> Call:
-        """The call as the token loop takes it: states with the heads that their updates have.
-
-        A state that depends on no tensor has those of every other value.
-        """
-        most = max(self.heads.values())
-        states = self.signature.states
-        own = {s.name: self.heads[f"state {s.name}"] if s.updates else most for s in states}
-        heads = {**self.heads, **{f"solved {n}": h for n, h in own.items()}}
-        return self._replace(layout=self.layout._replace(heads=heads))
+        """The call as the token loop takes it."""
+        return Call(self.layout.looped, self.tensors, self.states, self.packing)
 
     # -- states and outputs at the boundary -------------------------------------------------
 
-    def entered(self) -> list[Tensor]:
-        """The initial states as they are computed with, zeros where none is given."""
-        found = []
-        for state, value in zip(self.signature.states, self.states, strict=True):
-            heads = self.heads[f"solved {state.name}"]
-            if value is None:
-                sizes = (evaluate(s, self.sizes) for s in state.shape)
-                shape = (self.sequences, heads, *sizes)
-                found.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
-            else:
-                found.append(repeat_heads(value.to(self.dtype), heads, STATE_AXIS))
-        return found
+    def entered(self, states: Sequence[Tensor | None]) -> list[Tensor]:
+        """Initial states as they are computed with, zeros where none is given."""
+        layout, count = self.layout, self.sequences
+        dtype, device = layout.dtype, layout.device
+        return [
+            torch.zeros((count, *shape), dtype=dtype, device=device)
+            if x is None
+            else repeat_heads(x.to(dtype), shape[0], STATE_AXIS)
+            for shape, x in zip(layout.solved_shapes, states, strict=True)
+        ]
 
     def left_outputs(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Outputs with as many heads as they have by the spec, in the first input's dtype."""
-        pairs = zip(self.signature.outputs, outputs, strict=True)
-        taken = [take_heads(x, self.heads[f"output {o.name}"]) for o, x in pairs]
-        return [cast_to(x, self.output_dtype) for x in taken]
+        layout = self.layout
+        pairs = zip(outputs, layout.output_heads, strict=True)
+        return [cast_to(take_heads(x, heads), layout.output_dtype) for x, heads in pairs]
 
     def left(self, finals: Sequence[Tensor]) -> list[Tensor]:
         """Final states with as many heads as the states have."""
-        pairs = zip(self.signature.states, finals, strict=True)
-        taken = [take_heads(x, self.heads[f"state {s.name}"], STATE_AXIS) for s, x in pairs]
-        return [x.contiguous() for x in taken]
+        pairs = zip(finals, self.layout.state_heads, strict=True)
+        return [take_heads(x, heads, STATE_AXIS).contiguous() for x, heads in pairs]
 
     def left_adjoint(self, d_finals: Sequence[Tensor]) -> list[Tensor]:
         """The adjoint of ``left``."""
-        pairs = zip(self.signature.states, d_finals, strict=True)
-        return [
-            place_heads(dx.to(self.dtype), self.heads[f"solved {s.name}"], STATE_AXIS)
-            for s, dx in pairs
-        ]
+        pairs = zip(d_finals, self.layout.solved_shapes, strict=True)
+        return [place_heads(dx.to(self.dtype), shape[0], STATE_AXIS) for dx, shape in pairs]
 
     def entered_adjoint(self, d_states: Sequence[Tensor]) -> list[Tensor]:
         """The adjoint of ``entered``."""
-        pairs = zip(self.signature.states, d_states, strict=True)
-        return [sum_heads(dx, self.heads[f"state {s.name}"], STATE_AXIS) for s, dx in pairs]
+        pairs = zip(d_states, self.layout.state_heads, strict=True)
+        return [sum_heads(dx, heads, STATE_AXIS) for dx, heads in pairs]
 
     def no_outputs(self) -> tuple[Tensor, ...]:
         """The outputs of no token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -29,15 +29,16 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Step = Callable[..., Sequence[Tensor]]
 
 
-class Store(NamedTuple):
+class Store:
     """Where the states of a token are: what ``op.step`` is given of them."""
 
-    state: States
-    slots: Tensor | None
-    v_first: bool
+    __slots__ = ("slots", "state", "v_first")
+
+    def __init__(self, state: States, slots: Tensor | None, v_first: bool) -> None:
+        self.state, self.slots, self.v_first = state, slots, v_first
 
 
-class Token(NamedTuple):
+class Token:
     """The arguments of one token.
 
     ``call`` says what shapes say and holds the defaults of the ``tensors`` that are absent.
@@ -46,11 +47,18 @@ class Token(NamedTuple):
     of the states, negative ones are skipped.
     """
 
-    call: Call
-    tensors: tuple[Tensor | None, ...]
-    given: tuple[Tensor, ...]
-    states: tuple[Tensor, ...]
-    slots: Tensor | None
+    __slots__ = ("call", "given", "slots", "states", "tensors")
+
+    def __init__(
+        self,
+        call: Call,
+        tensors: tuple[Tensor | None, ...],
+        given: tuple[Tensor, ...],
+        states: tuple[Tensor, ...],
+        slots: Tensor | None,
+    ) -> None:
+        self.call, self.tensors, self.given = call, tensors, given
+        self.states, self.slots = states, slots
 
     def present(self) -> list[Tensor]:
         """Inputs [B, Hx, *shape] and parameters [Hx, *shape], absent ones as they are filled."""

@@ -7,17 +7,20 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lincodegen.runtime.call import Call, cast_to
+from lincodegen.runtime.call import Call, Layout, cast_to
 from lincodegen.runtime.heads import TOKEN_AXIS, place_heads
 from lincodegen.runtime.lazy import Lazy
 from lincodegen.runtime.schedules import pinned_schedule
 from lincodegen.runtime.tuned import running
+
+if TYPE_CHECKING:
+    from lincodegen.runtime.blocks import Cut
 
 blocks, separate = Lazy("lincodegen.runtime.blocks"), Lazy("lincodegen.runtime.separate")
 threads = Lazy("lincodegen.runtime.threads")
@@ -27,38 +30,50 @@ Kept: TypeAlias = tuple[tuple[Tensor | None, ...], ...]
 Results: TypeAlias = tuple[Tensors, Tensors, Kept]
 Gradients: TypeAlias = tuple[Tensors, Tensors]
 
+_NOTHING = nullcontext()
 _planning: ContextVar[bool] = ContextVar("lincodegen_planning", default=False)
 
 
-class Body(NamedTuple):
+class Body:
     """The two functions that an op's text defines.
 
     ``forward(call, *tensors, *initial_states, *constants)`` gives outputs, final states, and
     the tensors kept for the backward, None for one that is made again, each a tuple.
     ``backward(call, kept, *tensors, *constants, *d_outputs, *d_final_states)`` gives the
-    gradients of the tensors, then those of the initial states.
+    gradients of the tensors, then those of the initial states. ``recurrent`` is the token loop
+    of an op whose own functions are chunked.
     """
 
-    forward: Callable[..., Results]
-    backward: Callable[..., Gradients]
-    recurrent: Body | None = None
-    """The token loop of an op whose own functions are chunked."""
+    __slots__ = ("backward", "forward", "recurrent")
+
+    def __init__(
+        self,
+        forward: Callable[..., Results],
+        backward: Callable[..., Gradients],
+        recurrent: Body | None = None,
+    ) -> None:
+        self.forward, self.backward, self.recurrent = forward, backward, recurrent
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a call of an op runs."""
 
-    call: Call
-    body: Body
-    constants: tuple[float, ...]
+    __slots__ = ("body", "call", "constants")
+
+    def __init__(self, call: Call, body: Body, constants: tuple[float, ...]) -> None:
+        self.call, self.body, self.constants = call, body, constants
 
 
-class Remains(NamedTuple):
-    """What a forward leaves for its backward beside its arguments."""
+class Remains:
+    """What a forward leaves for its backward beside its arguments.
 
-    heads: tuple[int, ...]
-    """Those of the outputs as they were computed."""
-    kept: Kept
+    ``heads`` are those of the outputs as they were computed.
+    """
+
+    __slots__ = ("heads", "kept")
+
+    def __init__(self, heads: tuple[int, ...], kept: Kept) -> None:
+        self.heads, self.kept = heads, kept
 
 
 @contextmanager
@@ -80,17 +95,20 @@ def run(call: Call, body: Body, constants: Sequence[float], output_final_state: 
     for constant in constants:
         if isinstance(constant, Tensor):
             raise TypeError(f"{call.signature.name}: a constant is a tensor; expected: a number")
-    chunked = body.recurrent is not None
-    if body.recurrent is not None and _schedule(call) == "recurrent":
-        body, call, chunked = body.recurrent, call.looped(), False
-    if call.packing is not None and call.backend == "torch":
+    layout = call.layout
+    cut = None if body.recurrent is None else layout.cut
+    if body.recurrent is not None and _schedule(layout) == "recurrent":
+        body, call, cut = body.recurrent, call.looped(), None
+    if call.packing is not None and layout.backend == "torch":
         body = _one_by_one(body)
-    if chunked and call.backend == "torch" and call.device.type == "cpu":
+    if cut is not None:
         # outermost: sequences of other lengths would go into blocks of other numbers
-        body = _in_blocks(body)
-    plan = Plan(call, body, tuple(constants))
+        body = _in_blocks(body, cut)
+    constants = tuple(constants)
     if _planning.get():
-        return plan
+        return Plan(call, body, constants)
+    # the graph holds the arguments by save_for_backward alone
+    plan = Plan(call.bare(), body, constants)
     results: Any = _Recurrence.apply(plan, *call.tensors.values(), *call.states)
     return shaped(results, len(call.signature.outputs), output_final_state)
 
@@ -101,12 +119,12 @@ def _one_by_one(body: Body) -> Body:
 
 
 @cache
-def _in_blocks(body: Body) -> Body:
-    return Body(*blocks.by_heads(body.forward, body.backward))
+def _in_blocks(body: Body, cut: Cut) -> Body:
+    return Body(*blocks.in_blocks(cut, body.forward, body.backward))
 
 
-def _schedule(call: Call) -> str | None:
-    tuned = call.layout.tuned
+def _schedule(layout: Layout) -> str | None:
+    tuned = layout.tuned
     return pinned_schedule() or (None if tuned is None else tuned.config.schedule)
 
 
@@ -125,17 +143,19 @@ def run_forward(plan: Plan, arrays: Sequence[Tensor | None]) -> tuple[Tensors, R
     """Outputs and final states, and what the backward needs.
 
     Args:
-        plan: the call; its own tensors are those of ``arrays``.
+        plan: the call; its tensors and states are not looked at.
         arrays: tensors and initial states.
     """
-    call, body, constants = plan
+    call, body, constants = plan.call, plan.body, plan.constants
     kept: Kept = ()
     with surroundings(call):
+        states = call.entered(arrays[len(call.tensors) :])
         if call.empty:
-            outputs, finals = call.no_outputs(), tuple(x.clone() for x in call.entered())
+            outputs, finals = call.no_outputs(), tuple(x.clone() for x in states)
         else:
-            tensors = _computed(call, arrays)
-            outputs, finals, kept = body.forward(call, *tensors, *call.entered(), *constants)
+            outputs, finals, kept = body.forward(
+                call, *_computed(call, arrays), *states, *constants
+            )
         heads = tuple(x.shape[TOKEN_AXIS] for x in outputs)
         return (*call.left_outputs(outputs), *call.left(finals)), Remains(heads, kept)
 
@@ -151,7 +171,7 @@ def run_backward(
         arrays: tensors and initial states.
         grads: those of outputs and final states.
     """
-    call, body, constants = plan
+    call, body, constants = plan.call, plan.body, plan.constants
     names, count = len(call.tensors), len(call.signature.outputs)
     with surroundings(call):
         d_finals = call.left_adjoint(grads[count:])
@@ -177,8 +197,7 @@ class _Recurrence(torch.autograd.Function):
         *arrays: Tensor | None,
     ) -> Tensors:
         results, remains = run_forward(plan, arrays)
-        # the graph holds the arguments by save_for_backward alone
-        ctx.plan = plan._replace(call=plan.call.bare())
+        ctx.plan = plan
         ctx.heads = remains.heads
         ctx.lengths = [len(part) for part in remains.kept]
         ctx.save_for_backward(*arrays, *(x for part in remains.kept for x in part))
@@ -201,19 +220,20 @@ class _Recurrence(torch.autograd.Function):
 
 def surroundings(call: Call) -> AbstractContextManager[object]:
     """Around an op's text: its configuration, no autocast, launches on its tensors' device."""
-    device, tuned = call.layout.device, call.layout.tuned
+    layout = call.layout
+    device, tuned = layout.device, layout.tuned
     kind = device.type
     elsewhere = kind == "cuda" and device.index != torch.cuda.current_device()
     able = kind == "cpu" or torch.amp.is_autocast_available(kind)
     mixing = able and torch.is_autocast_enabled(kind)
     # either costs microseconds, so that neither is entered in vain
     if tuned is None and not (elsewhere or mixing):
-        return nullcontext()
+        return _NOTHING
     stack = ExitStack()
     if tuned is not None:
         stack.enter_context(running(tuned))
         own = tuned.config.torch
-        if own is not None and own.threads is not None and call.backend == "torch":
+        if own is not None and own.threads is not None and layout.backend == "torch":
             stack.enter_context(threads.at_most(own.threads))
     if elsewhere:
         stack.enter_context(torch.cuda.device(device))
@@ -231,7 +251,9 @@ def _parts(tensors: Tensors, lengths: Sequence[int]) -> Kept:
 def _computed(call: Call, arrays: Sequence[Tensor | None]) -> list[Tensor]:
     """The tensors of a call as its text takes them: kernels read every dtype themselves."""
     tensors = [x for x in arrays[: len(call.tensors)] if x is not None]
-    return tensors if call.backend == "triton" else [cast_to(x, call.dtype) for x in tensors]
+    layout = call.layout
+    dtype = layout.dtype
+    return tensors if layout.backend == "triton" else [cast_to(x, dtype) for x in tensors]
 
 
 def _own(gradient: Tensor | None, array: Tensor | None, needed: bool) -> Tensor | None:

@@ -7,17 +7,12 @@ the same and the gradients of what the forward gave, and gives those that are ne
 The backward computes the forward again: what a forward keeps differs in number and shape between
 the forms of an op, and no fake kernel knows the shapes for a symbolic T. Eager calls, which take
 an autograd.Function, keep it.
-
-Both are registered where something first traces: with a call of the op on tensors without values,
-or as soon as the PyTorch compiler or the reader of saved programs is imported, since neither can
-trace a registration. Most processes do none of it and are spared the milliseconds.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,53 +31,18 @@ if TYPE_CHECKING:
 NAMESPACE = "lincodegen"
 OFFSETS = ("cu_seqlens", "cu_seqlens_cpu")
 
-_TRACERS = frozenset({"torch._dynamo", "torch._inductor", "torch.export.pt2_archive"})
-"""Modules that trace a program or load one that was saved."""
-
 # registrations end with the Library that made them
 _libraries: list[torch.library.Library] = []
-_lock = threading.RLock()
-_unregistered: list[Registered] = []
-
-
-class _BeforeTracers:
-    """Finds no module; the import of a tracer asks it first, and ops are registered then."""
-
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
-        """None, as of a finder that does not know a module."""
-        if name in _TRACERS:
-            register_all()
-
-
-def register_all() -> None:
-    """Registers the ops that are imported; those that come later are registered as they come.
-
-    For what runs them by their names in ``torch.ops`` and imports no tracer.
-    """
-    while _unregistered:
-        _unregistered[0].register()
 
 
 class Registered:
-    """Two overloads of torch.library, registered before something can trace them."""
+    """Two overloads of torch.library."""
 
     def __init__(self) -> None:
-        self._overloads: tuple[Any, Any] | None = None
-        _unregistered.append(self)
-        if not _TRACERS.isdisjoint(sys.modules):
-            self.register()
-
-    def register(self) -> tuple[Any, Any]:
-        """Both overloads, registered if they are not."""
-        if self._overloads is None:
-            with _lock:
-                if self._overloads is None:
-                    library = torch.library.Library(NAMESPACE, "FRAGMENT")
-                    _libraries.append(library)
-                    _name_modules({__name__, type(self).__module__})
-                    self._overloads = self._registered(library)
-                    _unregistered.remove(self)
-        return self._overloads
+        library = torch.library.Library(NAMESPACE, "FRAGMENT")
+        _libraries.append(library)
+        _name_modules({__name__, type(self).__module__})
+        self.overloads = self._registered(library)
 
     def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
         raise NotImplementedError
@@ -104,12 +64,12 @@ class TracedOp(Registered):
     @property
     def forward(self) -> Any:
         """The overload ``lincodegen::NAME``."""
-        return self.register()[0]
+        return self.overloads[0]
 
     @property
     def backward(self) -> Any:
         """The overload ``lincodegen::NAME_backward``."""
-        return self.register()[1]
+        return self.overloads[1]
 
     def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
         name = free_name(self._signature.name)
@@ -318,6 +278,3 @@ def free_name(name: str) -> str:
         number += 1
         free = f"{name}_{number}"
     return free
-
-
-sys.meta_path.insert(0, _BeforeTracers())

@@ -69,7 +69,7 @@ class TracedStep(Registered):
 
     def overload(self, begins: bool) -> Any:
         """``lincodegen::NAME_first_step`` if a state begins, else ``lincodegen::NAME_step``."""
-        return self.register()[begins]
+        return self.overloads[begins]
 
     def _registered(self, library: torch.library.Library) -> tuple[Any, Any]:
         return self._define(library, begins=False), self._define(library, begins=True)

@@ -5,19 +5,28 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lincodegen.runtime.call import States
-from lincodegen.runtime.library import TracedOp
-from lincodegen.runtime.library_step import TracedStep
-from lincodegen.runtime.segments import SegmentOp, Segments, Summary
+from lincodegen.runtime.lazy import Lazy
+from lincodegen.runtime.segments import Segments
 from lincodegen.runtime.signature import Signature
+from lincodegen.runtime.tracers import before_tracers
 from lincodegen.runtime.tuned import register
+
+if TYPE_CHECKING:
+    from lincodegen.runtime.call import States
+    from lincodegen.runtime.library import TracedOp
+    from lincodegen.runtime.library_step import TracedStep
+    from lincodegen.runtime.summaries import SegmentOp, Summary
+
+library, library_step = Lazy("lincodegen.runtime.library"), Lazy("lincodegen.runtime.library_step")
+summaries = Lazy("lincodegen.runtime.summaries")
 
 
 class Op:
@@ -34,14 +43,26 @@ class Op:
         segments: Segments,
     ) -> None:
         functools.update_wrapper(self, function)
-        self._function = function
-        self.traced_step = TracedStep(signature, step)
-        self.step = _untracked(step, self.traced_step)
+        self._function, self._step = function, step
+        self.step = _untracked(self, step)
         self.signature = signature
-        self.traced = TracedOp(signature, function)
-        register(signature.name, Path(inspect.getfile(function)).parent)
         self.segments = segments
-        self._segments = SegmentOp(signature, function, segments)
+        register(signature.name, Path(inspect.getfile(function)).parent)
+        before_tracers(lambda: (self.traced, self.traced_step))
+
+    @cached_property
+    def traced(self) -> TracedOp:
+        """The op as ops of torch.library, registered when they are first asked for."""
+        return library.TracedOp(self.signature, self._function)
+
+    @cached_property
+    def traced_step(self) -> TracedStep:
+        """The step as ops of torch.library."""
+        return library_step.TracedStep(self.signature, self._step)
+
+    @cached_property
+    def _segments(self) -> SegmentOp:
+        return summaries.SegmentOp(self.signature, self._function, self.segments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs and final states of whole sequences."""
@@ -83,14 +104,14 @@ class Op:
         return f"<op {self.signature.name}>"
 
 
-def _untracked(step: Callable[..., Any], traced: TracedStep) -> Callable[..., Any]:
+def _untracked(op: Op, step: Callable[..., Any]) -> Callable[..., Any]:
     """A step without gradients, as an op of torch.library where it is traced."""
 
     @functools.wraps(step)
     def stepped(*args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             if torch.compiler.is_compiling():
-                return traced(*args, **kwargs)
+                return op.traced_step(*args, **kwargs)
             return step(*args, **kwargs)
 
     return stepped

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TypeAlias
 
 FIELDS = ("chunk_size", "tile_k", "tile_v", "num_warps", "num_stages", "descriptors")
 _LEAST = {"chunk_size": 16, "tile_k": 16, "tile_v": 16, "num_warps": 1, "num_stages": 1}
 
 
-class Pin(NamedTuple):
-    """Fields of every kernel of an op, or of the one with a label."""
-
-    op: str
-    kernel: str | None
-    fields: Mapping[str, int]
-
+Pin: TypeAlias = tuple[str, str | None, Mapping[str, int]]
+"""An op, one of its kernels or None for all of them, and their fields."""
 
 _pins: ContextVar[tuple[Pin, ...]] = ContextVar("lincodegen_pins", default=())
 
@@ -52,7 +47,7 @@ def use_config(op: str, kernel: str | None = None, **fields: int) -> Generator[N
             )
     if kernel is not None and "chunk_size" in fields:
         raise ValueError("use_config: chunk_size belongs to the whole op; leave out the kernel")
-    token = _pins.set((*_pins.get(), Pin(op, kernel, fields)))
+    token = _pins.set((*_pins.get(), (op, kernel, fields)))
     try:
         yield
     finally:
@@ -67,7 +62,7 @@ def any_pinned() -> bool:
 def pinned(op: str, kernel: str | None) -> dict[str, int]:
     """The fields pinned for a kernel, or for the op as a whole; inner blocks count."""
     fields: dict[str, int] = {}
-    for pin in _pins.get():
-        if pin.op == op and pin.kernel in (None, kernel):
-            fields |= pin.fields
+    for owner, label, own in _pins.get():
+        if owner == op and label in (None, kernel):
+            fields |= own
     return fields

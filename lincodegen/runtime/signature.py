@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,39 +23,48 @@ TOKEN_AXES = "B T H"
 MOST_LAYOUTS = 512
 
 
-class Argument(NamedTuple):
+# Here and beside it are plain classes: one that typing or dataclasses make takes 0.1 to 0.4 ms,
+# and an op's import should take few.
+
+
+class Argument:
     """An input [B, T, Hx, *shape] or a parameter [Hx, *shape]; ``optional``: has a default.
 
     ``domain`` and ``norm`` are the intervals of its values and of its norm along the last axis,
     such as ``[-inf, 0]``; without text it promises finite values, and no norm.
     """
 
-    name: str
-    shape: tuple[Size, ...] = ()
-    optional: bool = False
-    domain: str = ""
-    norm: str = ""
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[Size, ...] = (),
+        optional: bool = False,
+        domain: str = "",
+        norm: str = "",
+    ) -> None:
+        self.name, self.shape = name, shape
+        self.optional, self.domain, self.norm = optional, domain, norm
 
 
-class State(NamedTuple):
+class State:
     """A carried value [B, H, *shape].
 
     ``updates`` are the tensors that its updates depend on, which settle its heads;
     ``solved`` those and what its reads depend on, which settle how many heads are computed.
     """
 
-    name: str
-    shape: tuple[Size, ...]
-    updates: tuple[str, ...]
-    solved: tuple[str, ...]
+    def __init__(
+        self, name: str, shape: tuple[Size, ...], updates: tuple[str, ...], solved: tuple[str, ...]
+    ) -> None:
+        self.name, self.shape = name, shape
+        self.updates, self.solved = updates, solved
 
 
-class Output(NamedTuple):
+class Output:
     """A result [B, T, H, *shape]; ``sources`` are the tensors that it depends on."""
 
-    name: str
-    shape: tuple[Size, ...]
-    sources: tuple[str, ...]
+    def __init__(self, name: str, shape: tuple[Size, ...], sources: tuple[str, ...]) -> None:
+        self.name, self.shape, self.sources = name, shape, sources
 
 
 class Signature:
@@ -66,7 +75,6 @@ class Signature:
             kernel.
     """
 
-    # a dataclass would take longer to make than the rest of the module
     def __init__(
         self,
         name: str,
@@ -108,13 +116,14 @@ class Signature:
         """
         states = self._initial_states(initial_state)
         offsets = cu_seqlens if cu_seqlens is not None else cu_seqlens_cpu
-        layout = self._remembered(
-            _look(tensors, states, offsets),
-            lambda: self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu)),
-        )
-        count = len(self.inputs)
+        key = _look(tensors, states, offsets)
+        layout = self.layouts.get(key)
+        if layout is None:
+            layout = self.layout(tensors, states, (cu_seqlens, cu_seqlens_cpu))
+            self._remember(key, layout)
         given = dict(zip(self._names, tensors, strict=True))
-        for name, value in zip(self._names[count:], tensors[count:], strict=True):
+        for name in self._names[len(self.inputs) :]:
+            value = given[name]
             given[name] = None if value is None else value[None, None]
         packing = None
         if offsets is not None:
@@ -124,16 +133,12 @@ class Signature:
             )
         return Call(layout, given, states, packing)
 
-    def _remembered(self, key: object, read: Callable[[], Layout]) -> Layout:
-        """The layout that like arguments had, else the one read; None is like nothing."""
-        layout = None if key is None else self.layouts.get(key)
-        if layout is None:
-            layout = read()
-            if key is not None:
-                if len(self.layouts) >= MOST_LAYOUTS:
-                    self.layouts.clear()
-                self.layouts[key] = layout
-        return layout
+    def _remember(self, key: object, layout: Layout) -> None:
+        """Keeps the layout of like arguments; None is like nothing."""
+        if key is not None:
+            if len(self.layouts) >= MOST_LAYOUTS:
+                self.layouts.clear()
+            self.layouts[key] = layout
 
     def layout(
         self,
@@ -183,6 +188,7 @@ class Signature:
             backend=form,
             chunk_limit=self._chunk_limit(form, (vectors, tuned), sizes, device),
             tuned=tuned,
+            packed=packing is not None,
         )
 
     def _chunk_limit(
@@ -204,15 +210,16 @@ class Signature:
 
     def token_layout(self, tensors: Sequence[Tensor | None]) -> Layout:
         """The layout of the arguments of one token, inputs [B, H, *shape]."""
-
-        def read() -> Layout:
-            count = len(self.inputs)
-            inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
-            return self.layout([*inputs, *tensors[count:]])
-
         seen = _look(tensors, (), None)
         # what is a token's shape is no sequence's
-        return self._remembered(None if seen is None else ("token", seen), read)
+        key = None if seen is None else ("token", seen)
+        layout = self.layouts.get(key)
+        if layout is None:
+            count = len(self.inputs)
+            inputs = [x.unsqueeze(1) if isinstance(x, Tensor) else x for x in tensors[:count]]
+            layout = self.layout([*inputs, *tensors[count:]])
+            self._remember(key, layout)
+        return layout
 
     @property
     def _arguments(self) -> tuple[Argument, ...]:

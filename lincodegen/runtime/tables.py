@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lincodegen.config import Bucket, OpConfig
 
@@ -23,8 +22,7 @@ FORMAT = 1
 GATE_PASSED = "passed"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The device that a table is for."""
 
     device: str
@@ -32,8 +30,7 @@ class Header:
     multiprocessors: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The configuration of an op for a class of calls.
 
     Attributes:
@@ -50,16 +47,14 @@ class Entry:
     facts: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A file as it was read; its entries are looked at when their op is asked for."""
 
     header: Header
     rows: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a table has for an op and its text.
 
     Attributes:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from pathlib import Path
 
-from lincodegen.compile import CompileJob, Resources, compile_many
+from lincodegen.compile import Bounds, CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
 from lincodegen.config import Config, OpConfig
 from lincodegen.cost.launch import Compiled
@@ -30,7 +30,7 @@ from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
 from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist
 
-Compiler = Callable[[Sequence[CompileJob]], Sequence[Resources]]
+Compiler = Callable[[Sequence[CompileJob], Bounds], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
 """In the order in which they are compiled for, as far as a kernel takes them."""
 OPTIONS = 4
@@ -73,14 +73,18 @@ class Pool:
     Attributes:
         path: where the module of the kernels is written.
         candidates: most that are compiled of one kernel and chunk.
-        compiler: resources of jobs, in their order.
+        compiler: resources of jobs, in their order, given what is known of others.
+        bounds: what is known of the jobs that were compiled, of any chunk.
         until: when no further chunk is begun, as ``time.monotonic`` has it.
         precisions: of float32 products, the fastest last; each is compiled for.
     """
 
     path: Path
     candidates: int = 6
-    compiler: Compiler = lambda jobs: compile_many(jobs, timeout_s=_TIMEOUT_S)
+    compiler: Compiler = lambda jobs, bounds: compile_many(
+        jobs, timeout_s=_TIMEOUT_S, bounds=bounds
+    )
+    bounds: Bounds = field(default_factory=Bounds)
     until: float = float("inf")
     precisions: tuple[str | None, ...] = (None,)
 
@@ -117,41 +121,63 @@ def first_choice(found: Shortlist) -> OpConfig:
 
 def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Options | None:
     """The options of every kernel at a chunk; None where one of them has none."""
-    asked = [(k, c) for k in op.kernels for c in _asked(k, model, pool, chunk_size)]
-    if {k.launch.label for k, _ in asked} != {k.launch.label for k in op.kernels}:
-        return None
     sizes = _sizes(op, model)
     dtype, target = model.call.dtype, model.target
-    jobs = [job_of(k.launch, pool.path, sizes, dtype, target, c) for k, c in asked]
+
+    def job(kernel: OpKernel, config: Config) -> CompileJob:
+        return job_of(kernel.launch, pool.path, sizes, dtype, target, config)
+
+    asked: list[tuple[str, Config, CompileJob]] = []
+    for kernel in op.kernels:
+        methods = _methods(kernel, target)
+        # the next best stands in for what cannot be better than one that spilled
+        able = (
+            c
+            for c in _by_prediction(kernel, model, chunk_size)
+            if pool.bounds.reason(job(kernel, c)) is None
+        )
+        # what inverts compiles slowly: the same tiles need not be tried by every method
+        best = list(islice(able, max(2, pool.candidates // len(methods))))
+        tried = [*best, *_described(kernel, model, best[: pool.candidates // 2])]
+        for precision, method, config in product(pool.precisions, methods, tried):
+            chosen = replace(config, precision=precision, inverse=method)
+            asked.append((kernel.launch.label, chosen, job(kernel, chosen)))
+    if {label for label, _, _ in asked} != {k.launch.label for k in op.kernels}:
+        return None
     made: dict[str, list[Candidate]] = {}
-    for (kernel, config), resources in zip(asked, pool.compiler(jobs), strict=True):
-        made.setdefault(kernel.launch.label, []).append(Candidate(config, resources))
+    results = pool.compiler([job for _, _, job in asked], pool.bounds)
+    for (label, config, _), resources in zip(asked, results, strict=True):
+        made.setdefault(label, []).append(Candidate(config, resources))
     found = {label: tuple(_ranked_in_each(label, c, model)) for label, c in made.items()}
     return found if all(found.values()) else None
 
 
-def _asked(kernel: OpKernel, model: Model, pool: Pool, chunk_size: int) -> list[Config]:
-    """The configurations of a kernel that are compiled: the best by the model alone.
+def _methods(kernel: OpKernel, target: Target) -> tuple[str | None, ...]:
+    """How a kernel may invert; None alone for one that does not."""
+    return inverses(target) if _INVERSE in kernel.launch.constants else (None,)
 
-    The first half of them, if the target has descriptors, through these as well: the model does
-    not tell one way to load from the other.
-    """
-    label, sizes = kernel.launch.label, _axes(kernel, model)
-    described = bool(kernel.launch.row_tiles)
-    extents = Extents(sizes, kernel.slots, model.call.operand_bytes, described)
-    space = search_space(kernel.kernel, extents)
-    allowed = [c for c in space.configs(model.target) if c.chunk_size == chunk_size]
+
+def _by_prediction(kernel: OpKernel, model: Model, chunk_size: int) -> list[Config]:
+    """The configurations of a kernel at a chunk, the best by the model alone first."""
+    label = kernel.launch.label
+    allowed = [c for c in _allowed(kernel, model) if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
-    plain = [c for c in allowed if not c.descriptors]
-    key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in plain}
-    told = _INVERSE in kernel.launch.constants
-    methods: tuple[str | None, ...] = inverses(model.target) if told else (None,)
-    # what inverts compiles slowly: the same tiles need not be tried by every method
-    best = sorted(plain, key=key.__getitem__)[: max(2, pool.candidates // len(methods))]
-    other = (replace(c, descriptors=True) for c in best[: pool.candidates // 2])
-    tried = [*best, *(c for c in other if c in allowed)]
-    ways = product(pool.precisions, methods, tried)
-    return [replace(c, precision=p, inverse=m) for p, m, c in ways]
+    key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
+    return sorted((c for c in allowed if not c.descriptors), key=key.__getitem__)
+
+
+def _described(kernel: OpKernel, model: Model, configs: Sequence[Config]) -> list[Config]:
+    """Configurations with descriptors, if the target has them: the model tells no difference."""
+    allowed = set(_allowed(kernel, model))
+    return [c for c in (replace(c, descriptors=True) for c in configs) if c in allowed]
+
+
+def _allowed(kernel: OpKernel, model: Model) -> Iterator[Config]:
+    """Every configuration of a kernel that its limits admit."""
+    described = bool(kernel.launch.row_tiles)
+    sizes = _axes(kernel, model)
+    extents = Extents(sizes, kernel.slots, model.call.operand_bytes, described)
+    return search_space(kernel.kernel, extents).configs(model.target)
 
 
 def _ranked_in_each(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Option]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from op_cases import NAMES, evaluated, op_of, recurrence_of, sizes_of
 
-from lincodegen.runtime import blocks
-from lincodegen.runtime.call import Call
+from lincodegen.runtime import blocks, tuned
+from lincodegen.runtime.call import Layout
 from lincodegen.verify.inputs import Geometry, draw
 
 LENGTH = 70
@@ -17,16 +17,29 @@ def drawn(name, heads, cu_seqlens=None):
     return draw(recurrence_of(name), geometry)
 
 
-def counted(monkeypatch):
-    """The numbers of blocks that calls take."""
+@pytest.fixture
+def limit(monkeypatch):
+    """Sets the sizes of blocks; gives the numbers of blocks that layouts get from then on."""
     found, own = [], blocks.count_of
 
     def count_of(*arguments):
         found.append(own(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(blocks, "count_of", count_of)
-    return found
+    def limit(elements, stretch=None, chunk=None):
+        monkeypatch.setattr(blocks, "count_of", count_of)
+        monkeypatch.setattr(blocks, "MOST_ELEMENTS", elements)
+        if stretch is not None:
+            monkeypatch.setattr(blocks, "LEAST_STRETCH", stretch)
+        if chunk is not None:
+            monkeypatch.setattr(Layout, "chunk_size", chunk)
+        tuned.forget()
+        return found
+
+    yield limit
+    monkeypatch.undo()
+    # layouts remember how they are cut
+    tuned.forget()
 
 
 def assert_the_same(name, found, whole):
@@ -38,15 +51,14 @@ def assert_the_same(name, found, whole):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_stretches_of_a_sequence_are_the_same_bits(name, monkeypatch):
+def test_stretches_of_a_sequence_are_the_same_bits(name, monkeypatch, limit):
     """Stretches of a chunk: states are handed on, and their cotangents back."""
     case = drawn(name, 2)
-    monkeypatch.setattr(Call, "chunk_size", property(lambda _: 16))
+    limit(blocks.MOST_ELEMENTS, chunk=16)
     whole = evaluated(name, "torch", case)
     lengths, own = [], blocks.stretches
     monkeypatch.setattr(blocks, "stretches", lambda *a: lengths.append(own(*a)) or lengths[-1])
-    monkeypatch.setattr(blocks, "LEAST_STRETCH", 1)
-    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    limit(1, stretch=1)
     found = evaluated(name, "torch", case)
     assert {tuple(x.stop - x.start for x in rows) for rows in lengths} == {(16, 16, 16, 22)}
     assert_the_same(name, found, whole)
@@ -54,45 +66,42 @@ def test_stretches_of_a_sequence_are_the_same_bits(name, monkeypatch):
 
 @pytest.mark.parametrize("cu_seqlens", [None, (0, 30, 30, LENGTH)], ids=["plain", "packed"])
 @pytest.mark.parametrize("name", NAMES)
-def test_results_and_gradients_are_the_same_bits(name, cu_seqlens, monkeypatch):
+def test_results_and_gradients_are_the_same_bits(name, cu_seqlens, limit):
     case = drawn(name, 4, cu_seqlens)
     whole = evaluated(name, "torch", case)
-    counts = counted(monkeypatch)
-    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    counts = limit(1)
     found = evaluated(name, "torch", case)
     assert set(counts) == {4}
     assert_the_same(name, found, whole)
 
 
-def test_a_short_sequence_goes_into_as_many_blocks_as_a_long_one(monkeypatch):
+def test_a_short_sequence_goes_into_as_many_blocks_as_a_long_one(limit):
     """By themselves the 10 tokens of one would be one block, the 60 of the other four.
 
     Packed sequences go in no stretches, so that blocks are counted for all their tokens.
     """
     name = "retention"
     case = drawn(name, 4, (0, 10, LENGTH))
-    monkeypatch.setattr(Call, "chunk_size", property(lambda _: 16))
-    monkeypatch.setattr(blocks, "LEAST_STRETCH", 1)
+    limit(blocks.MOST_ELEMENTS, stretch=1, chunk=16)
     whole = evaluated(name, "torch", case)
-    counts = counted(monkeypatch)
-    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 10 * 4 * max(sizes_of(name).values()))
+    counts = limit(10 * 4 * max(sizes_of(name).values()))
+    counts.clear()
     found = evaluated(name, "torch", case)
     assert set(counts) == {4}
     assert_the_same(name, found, whole)
 
 
-def test_blocks_keep_groups_of_heads_whole(monkeypatch):
+def test_blocks_keep_groups_of_heads_whole(limit):
     name = "gated_delta_rule"
     case = drawn(name, {"q": 2, "k": 2, "v": 8, "g": 8, "beta": 8})
     whole = evaluated(name, "torch", case)
-    counts = counted(monkeypatch)
-    monkeypatch.setattr(blocks, "MOST_ELEMENTS", 1)
+    counts = limit(1)
     found = evaluated(name, "torch", case)
     assert set(counts) == {2}
     assert all(torch.equal(found[tensor], x) for tensor, x in whole.items())
 
 
-def test_few_heads_are_one_block(monkeypatch):
-    counts = counted(monkeypatch)
+def test_few_heads_are_one_block(limit):
+    counts = limit(blocks.MOST_ELEMENTS)
     op_of("retention", "torch")(**drawn("retention", 4).tensors)
     assert counts == [1]

@@ -9,6 +9,7 @@ from op_cases import NAMES, device_of, op_of, recurrence_of, small_case
 
 from lincodegen.emit.op_docs import interval_text
 from lincodegen.loading import load_shipped
+from lincodegen.runtime.call import Call
 from lincodegen.runtime.checks import check_values, interval
 from lincodegen.runtime.function import planning
 from lincodegen.runtime.packing import Packing
@@ -203,7 +204,7 @@ def test_offsets_that_the_host_does_not_know(offsets, found):
     packing = Packing(torch.tensor(offsets, device=device_of("triton")), None)
     wanted = f"offsets that start at 0, never fall and end at T = {LENGTH}"
     with pytest.raises(ValueError, match=re.escape(f"gla: {found}; expected: {wanted}")):
-        check_values(plan.call._replace(packing=packing))
+        check_values(Call(plan.call.layout, plan.call.tensors, plan.call.states, packing))
 
 
 @pytest.mark.parametrize("name", ["cu_seqlens", "cu_seqlens_cpu"])

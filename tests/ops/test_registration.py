@@ -6,10 +6,9 @@ import sys
 import pytest
 
 NAME = "gated_delta_rule"
-PROCESSES = 4
+PROCESSES = 16
+"""At most: other programs, which fill the caches and the sibling threads, only add to a time."""
 BUDGET_S = 5e-3
-LOADED = 2.0
-"""Processor time of the same work where other programs fill the caches and the sibling threads."""
 
 HEAD = f"""
 import sys, torch
@@ -52,7 +51,7 @@ def test_an_eager_call_registers_nothing():
     [
         "import torch._dynamo",
         "op(*(t.to('meta') for t in x))",
-        "from lincodegen.runtime.library import register_all; register_all()",
+        "from lincodegen.runtime.tracers import register_all; register_all()",
     ],
 )
 def test_what_traces_registers(first):
@@ -90,8 +89,10 @@ def test_a_saved_program_runs_in_a_process_that_imports_the_op(tmp_path):
 def test_an_op_costs_next_to_nothing_to_import(tmp_path, record_property):
     """Seconds of processor time beyond torch and Triton, from compiled text; the least of some."""
     pytest.importorskip("triton", reason="the cost beyond Triton's is measured")
-    first, *times = (float(ran(IMPORT, tmp_path)[0]) for _ in range(1 + PROCESSES))
+    times = [float(ran(IMPORT, tmp_path)[0])]
+    while len(times) <= PROCESSES and min(times) >= BUDGET_S:
+        times.append(float(ran(IMPORT, tmp_path)[0]))
     least = min(times)
-    assert least < first, "the first had no compiled text"
+    assert least < times[0], "the first had no compiled text"
     record_property("import_ms", round(1e3 * least, 2))
-    assert least < LOADED * BUDGET_S
+    assert least < BUDGET_S

@@ -71,7 +71,7 @@ def test_candidates_are_compiled_by_every_method(tmp_path):
     )
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _bounds):
         asked.extend((j.kernel_name, j.constexprs.get("INVERSE")) for j in jobs)
         usual = Resources(128, 0, 40_000, 0, 8, 0, 0, 0, 0, 0, 4, 0.1, None)
         return [replace(usual, num_warps=job.num_warps) for job in jobs]

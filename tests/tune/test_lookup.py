@@ -282,7 +282,7 @@ def test_launchers_see_the_configuration_of_their_call():
         unknown = tiles(NAME, "other", "v", x, K=128, V=128)
         with use_config(NAME, tile_v=16):
             pinned = tiles(NAME, "scan_fwd", "v", x, K=128, V=128)
-    assert found == {"BK": 128, "BV": 64, "num_warps": 8, "num_stages": 1, "descriptors": False}
+    assert found == {"BK": 128, "BV": 64, "num_warps": 8, "num_stages": 1}
     assert small["BV"] == 32
     assert pinned["BV"] == 16
     assert unknown == tiles(NAME, "other", "v", x, K=128, V=128)

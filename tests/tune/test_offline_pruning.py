@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lincodegen import pipeline
-from lincodegen.compile import Resources, compile_many
+from lincodegen.compile import Bounds, Resources, compile_many
 from lincodegen.cost.sizes import CallSizes
 from lincodegen.emit.op_plan import plan_op
 from lincodegen.resources import specs_dir
@@ -31,7 +31,7 @@ def jobs_of(op, folder):
     pytest.importorskip("triton", reason="kernels are compiled")
     found = []
 
-    def noted(jobs):
+    def noted(jobs, _):
         found.extend(jobs)
         return [
             Resources(128, 0, 40_000, 0, 8, 0, 0, 0, 0, 0, j.num_warps, 0.1, None) for j in jobs
@@ -48,23 +48,46 @@ def jobs_of(op, folder):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_150_candidates_are_compiled_cold_within_five_minutes_of_two_cores(tmp_path):
-    """Seconds of processor time count: what else runs on the machine takes none of them.
+    """Each is compiled, ran out of its own time, or is larger than one that needed too much.
 
-    It does make more candidates run into the limit of each, which is of the clock's seconds.
+    On an otherwise idle machine: the limits are of the clock's seconds.
     """
     found = [jobs_of(op, tmp_path) for op in OPS]
     jobs = random.Random(0).sample([job for own in found for job in own], PAIRS)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     results = compile_many(
-        jobs, workers=CORES, timeout_s=TIMEOUT_S, cache_dir=tmp_path / "cold cache"
+        jobs,
+        workers=CORES,
+        timeout_s=TIMEOUT_S,
+        cache_dir=tmp_path / "cold cache",
+        bounds=Bounds(),
     )
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - start
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    failed = [r.error for r in results if r.error is not None]
+    pairs = list(zip(jobs, results, strict=True))
+    made = [(job, r) for job, r in pairs if r.error is None]
+    late = [(job, r) for job, r in pairs if r.is_late]
+    dropped = [(job, r) for job, r in pairs if str(r.error).startswith("not compiled: ")]
     sys.stdout.write(
-        f"\n{PAIRS} candidates: {spent:.0f} s of processors, {wall:.0f} s in all, "
-        f"the longest {max(r.seconds for r in results):.1f} s, {len(failed)} failed\n"
+        f"\n{PAIRS} candidates: {spent:.0f} s of processors, {wall:.0f} s in all, the longest "
+        f"{max(r.seconds for r in results):.1f} s; {len(made)} compiled, {len(late)} out of time, "
+        f"{len(dropped)} not compiled\n"
     )
-    assert spent <= CORES * LIMIT_S
-    assert len(failed) < PAIRS // 2
-    assert all("no kernel after" in text for text in failed), failed
+    assert len(made) + len(late) + len(dropped) == PAIRS, [r.error for r in results]
+    hopeless = [*late, *((job, r) for job, r in made if wants_too_much(job, r))]
+    for job, r in dropped:
+        assert any(no_tile_is_smaller(job, other) for other, _ in hopeless), (job, r.error)
+    assert len(made) > PAIRS // 2
+    assert wall <= LIMIT_S
+
+
+def wants_too_much(job, found):
+    """Half of a thread's values spilled, or more shared memory than there is."""
+    return found.stack_bytes > 1020 or found.shared_bytes > job.target.shared_per_block
+
+
+def no_tile_is_smaller(job, other):
+    names = [n for n in ("BT", "BK", "BV") if n in job.constexprs]
+    return (job.kernel_name, job.num_warps) == (other.kernel_name, other.num_warps) and all(
+        job.constexprs[n] >= other.constexprs[n] for n in names
+    )

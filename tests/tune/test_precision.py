@@ -115,14 +115,14 @@ def test_candidates_are_compiled_in_every_precision(tmp_path):
     model = Model.of(plan_op(made.timeline, made.programs), made.programs, call, SM_90)
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _bounds=None):
         asked.extend(job.constexprs["PRECISION"] for job in jobs)
         for job in jobs:
             large = job.constexprs["PRECISION"] == "tf32x3" and job.constexprs.get("BV", 0) > 64
             error = "too large" if large else None
             yield Resources(128, 0, 40_000, 0, 0, 8, 0, 0, 0, 0, job.num_warps, 0.1, error)
 
-    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs: tuple(compiler(jobs)))
+    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs, _: tuple(compiler(jobs)))
     pool = replace(pool, precisions=(None, "tf32x3"))
     found = shortlist(op_kernels("retention", made.programs), model, pool)
     assert {p: asked.count(p) for p in asked} == dict.fromkeys(("ieee", "tf32x3"), len(asked) / 2)

@@ -113,7 +113,7 @@ def resources(job, **changes):
 def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
     """Two stages spill, tiles of 32 values do not fit, chunks of 128 do not compile."""
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         for job in jobs:
             if job.constexprs["BT"] == 128:
                 yield resources(job, error="ptxas failed")
@@ -124,7 +124,7 @@ def test_what_spills_or_does_not_fit_is_dropped(compiled, tmp_path):
             else:
                 yield resources(job)
 
-    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs: tuple(compiler(jobs)))
+    pool = Pool(tmp_path / "kernels.py", 12, lambda jobs, _: tuple(compiler(jobs)))
     found = shortlist(*compiled, pool)
     assert list(found.chunks) == [64]
     for options in found.chunks[64].values():
@@ -140,7 +140,7 @@ def test_candidates_are_compiled_with_descriptors_too(compiled, tmp_path):
     kernels, model = compiled
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _bounds):
         asked.extend(jobs)
         return tuple(resources(job) for job in jobs)
 
@@ -160,7 +160,7 @@ def test_candidates_are_compiled_with_descriptors_too(compiled, tmp_path):
 def test_descriptors_that_keep_a_scan_from_spilling_come_first(compiled, tmp_path):
     kernels, model = compiled
 
-    def compiler(jobs):
+    def compiler(jobs, _bounds):
         return tuple(
             resources(j, stack_bytes=0 if "tensordesc" in str(j.arguments) else 512) for j in jobs
         )
@@ -176,7 +176,7 @@ def test_targets_without_descriptors_are_not_asked_for_them(compiled, tmp_path):
     model = Model(usual.kernels, usual.call, load_target("sm_80"))
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _bounds):
         asked.extend(jobs)
         return tuple(resources(job) for job in jobs)
 
@@ -196,7 +196,7 @@ def test_options_stand_in_the_order_of_their_predicted_times(compiled, tmp_path)
     kernels, usual = compiled
     model = Peculiar(usual.kernels, usual.call, usual.target)
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         return tuple(map(resources, jobs))
 
     found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", 8, compiler))
@@ -210,11 +210,40 @@ def test_options_stand_in_the_order_of_their_predicted_times(compiled, tmp_path)
 
 
 def test_where_nothing_fits_it_says_so(compiled, tmp_path):
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         return [resources(job, error="ptxas failed") for job in jobs]
 
     with pytest.raises(TuningError, match="no configuration fits on sm_90"):
         shortlist(*compiled, Pool(tmp_path / "kernels.py", 2, compiler))
+
+
+def test_what_cannot_be_better_than_one_that_spilled_is_not_compiled(compiled, tmp_path):
+    """With four warps and 64 values scans spill much: eight warps or fewer values stand in."""
+    asked = []
+
+    def compiler(jobs, bounds):
+        made = []
+        for job in jobs:
+            much = job.num_warps == 4 and job.constexprs.get("BV", 0) >= 64
+            made.append(resources(job, stack_bytes=2000 if much else 0))
+            bounds.note(job, made[-1])
+        asked.append(jobs)
+        return made
+
+    found = shortlist(*compiled, Pool(tmp_path / "kernels.py", 4, compiler))
+    first, second = asked
+    spilled = {
+        (j.kernel_name, j.constexprs["BV"])
+        for j in first
+        if j.num_warps == 4 and j.constexprs.get("BV", 0) >= 64
+    }
+    assert spilled
+    assert {job.constexprs["BT"] for job in second} == {128}
+    for name, values in spilled:
+        same = [j for j in second if j.kernel_name == name]
+        assert same
+        assert all(j.num_warps != 4 or j.constexprs["BV"] < values for j in same)
+    assert found.chunks.keys() == {64, 128}
 
 
 def test_a_gpu_that_no_file_lists_has_candidates_by_what_its_driver_says(compiled, tmp_path):
@@ -234,7 +263,7 @@ def test_a_gpu_that_no_file_lists_has_candidates_by_what_its_driver_says(compile
     )
     asked = []
 
-    def compiler(jobs):
+    def compiler(jobs, _=None):
         asked.extend(jobs)
         return [
             resources(job, shared_bytes=101_377 if job.constexprs.get("BV") == 128 else 40_000)

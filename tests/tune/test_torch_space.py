@@ -131,8 +131,8 @@ def test_heads_go_into_blocks_of_the_size_that_is_chosen(monkeypatch):
     counts = []
     of = blocks.count_of
 
-    def watched(call, tensors):
-        counts.append(of(call, tensors))
+    def watched(layout, tokens):
+        counts.append(of(layout, tokens))
         return counts[-1]
 
     monkeypatch.setattr(blocks, "count_of", watched)
@@ -154,13 +154,13 @@ def two_threads():
 
 def test_threads_are_those_of_the_table_while_an_op_runs_and_no_longer(two_threads, monkeypatch):
     seen = []
-    of = blocks.count_of
+    of = blocks.parted
 
-    def watched(call, tensors):
+    def watched(*arguments):
         seen.append(torch.get_num_threads())
-        return of(call, tensors)
+        return of(*arguments)
 
-    monkeypatch.setattr(blocks, "count_of", watched)
+    monkeypatch.setattr(blocks, "parted", watched)
     op = getattr(lincodegen.ops, SOLVING)
     results(op, OpConfig(64, torch=TORCH))
     assert seen == [1, 1], "forward and backward"
