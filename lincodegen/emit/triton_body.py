@@ -11,7 +11,7 @@ from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, Stored, computed
+from lincodegen.schedule.plan import Kernel, Stored, computed
 from lincodegen.schedule.numerics import factored
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
@@ -98,6 +98,10 @@ class Body:
             return "inside"
         return self._stage.get(strip(tile).id, "before")
 
+    def assume(self, tile: Tile, name: str) -> None:
+        """Has a tile that the kernel's template computes."""
+        self._done[tile.id] = name
+
     def lines_of(self, tile: Tile) -> list[str]:
         """The list of lines that a tile's statement belongs to."""
         stage = self._stage.get(tile.id, "before")
@@ -178,7 +182,7 @@ class Body:
 
     def _leaf(self, tile: Tile) -> str:
         if tile.op == "carry":
-            return "b_h" if tile is self.program.carry else "b_dh"
+            return "b_h" if tile.attr == self.program.carry.attr else "b_dh"
         if tile.op == "cotangent":
             name = f"do{tile.attr[0] or ''}"
         else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lincodegen.emit.triton_kernel import KernelText, print_kernel
+from lincodegen.emit.triton_roles import WHOLE, print_kernel
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, Rows
+from lincodegen.emit.triton_text import KernelText
 from lincodegen.program.ir import strip
-from lincodegen.schedule.kernels import Kernel, Schedule, Stored
+from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored
+from lincodegen.schedule.roles import BORDER_CHUNKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +33,16 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
         -> (*gradients of the operands, gradient of the state)
     """
     program = schedule.program
-    forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
-    backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
-    split = print_kernel(program, schedule.split, op + suffix)
+    kernels = tuple(print_kernel(program, k, op + suffix) for k in schedule.own)
     summaries = tuple(print_kernel(program, k, op + suffix) for k in schedule.summaries)
-    kernels = tuple({k.name: k for k in (*forward, *backward, split)}.values())
     launch = _Launch(schedule, op, suffix, summaries)
     texts = [k.text for k in (*kernels, *summaries)]
     printed = {k.kernel.name: k for k in kernels}
-    texts += [
-        launch.forward(forward, [printed[k.name] for k in schedule.instead]),
-        launch.backward(backward),
-    ]
+    forward, split, backward = (
+        [printed[k.name] for k in order]
+        for order in (schedule.forward, schedule.instead, schedule.backward)
+    )
+    texts += [launch.forward(forward, split), launch.backward(backward)]
     scans = frozenset(("cut", "restored") if summaries else ("whole",))
     tools = scans.union(*(k.tools for k in (*kernels, *summaries)))
     return TritonFunctions("\n".join(texts), kernels, summaries, tools)
@@ -134,9 +134,12 @@ class _Launch:
         lines += [f"    {o} = {o}.to(dtype).contiguous()" for o in outs]
         lines += ["    dht, ht = d_state.contiguous(), torch.empty_like(h0)"]
         for kernel in kernels:
-            if kernel.kernel.carry and kernel.kernel.carry.reverse:
+            if _goes_back(kernel.kernel):
                 lines += self._entered_back() if self.summaries else []
                 lines.append("    dh0 = torch.empty_like(dht)")
+            if kernel.kernel.role == "clocks" and self.summaries:
+                # of sequences again, in place of segments
+                lines += ["    dht, ht = d_state.contiguous(), scans.left(ht)"]
             lines += self._launch(kernel)
             lines += [
                 f"    {s.name} = {s.name}.sum(0)"
@@ -172,10 +175,15 @@ class _Launch:
         for stored in kernel.outputs:
             if stored.name not in known or kernel.role == "prep":
                 lines.append(f"    {stored.name} = {self._allocation(stored)}")
-        if kernel.carry and kernel.carry.kept:
-            shape = ", ".join(["NC * H", *(SIZES[a] for a in self.program.carry.axes)])
-            lines.append(f"    {kernel.carry.kept} = {self._empty(shape, True)}")
+        carries = [scan.carry for scan in kernel.scans if scan.carry]
+        lines += [self._kept(carry) for carry in carries if carry.kept]
         return lines
+
+    def _kept(self, carry: Carry) -> str:
+        """The states of chunks, or of every so many of them."""
+        count = f"NC // {BORDER_CHUNKS} * H" if carry.borders else "NC * H"
+        shape = ", ".join([count, *(SIZES[a] for a in self.program.carry.axes)])
+        return f"    {carry.kept} = {self._empty(shape, True)}"
 
     def _allocation(self, stored: Stored) -> str:
         tile = strip(stored.tile)
@@ -207,10 +215,11 @@ class _Launch:
     def _call(self, kernel: KernelText) -> list[str]:
         """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
-        grid = "NC * H" if plan.carry is None else "scans.number * H"
+        scanning = any(scan.carry for scan in plan.scans)
+        grid = "scans.number * H" if scanning else "NC * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
-        cut = "".join(a for a in axes if a in (plan.tiled, plan.looped))
+        cut = "".join(plan.cut)
         label = f"{self.suffix}_{plan.tiled_as}".removeprefix("_")
         lines = [
             f'    config = tiles("{self.op}", "{label}", "{cut}", {self.wide[0]}, '
@@ -222,13 +231,21 @@ class _Launch:
         if plan.tiled == "v":
             columns = EXTENDED if plan.beside else "V"
             grid = f'triton.cdiv({columns}, config["BV"]) * {grid}'
-        places = ["scans.rows", "scans.first_chunks"] if plan.carry else ["cu_seqlens", "places"]
+        if plan.roles:
+            counts = [f"N{str(role.tiled).upper()}" for role in plan.roles]
+            lines += [
+                f'    {n} = triton.cdiv({n[1:]}, config["B{n[1:]}"])' for n in dict.fromkeys(counts)
+            ]
+            grid = f"({' + '.join(counts)}) * {grid}"
+        places = ["scans.rows", "scans.first_chunks"] if scanning else ["cu_seqlens", "places"]
         args = [*kernel.pointers, *kernel.scalars, *places, "T"]
         args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in (*sizes, EXTENDED) if s in kernel.constants]
         args.append("BT=chunk_size")
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
+        args += [f"{w}=whole_tile({b[1:]})" for b, w in WHOLE.items() if w in kernel.constants]
+        args += [f"NB={BORDER_CHUNKS}"] if "NB" in kernel.constants else []
         if "PRECISION" in kernel.constants:
             args.append("PRECISION=dot_precision(dtype)")
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
@@ -236,19 +253,26 @@ class _Launch:
         return lines
 
 
+def _goes_back(kernel: Kernel) -> bool:
+    """Whether a kernel carries the cotangent of the state."""
+    return any(scan.carry and scan.carry.reverse for scan in kernel.scans)
+
+
 def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     bounded = sorted(t for t in tools if t.startswith("bounded"))
     scans = sorted(tools & {"cut", "restored", "whole"})
-    general = sorted(tools - {*bounded, *scans})
+    sequences = sorted(tools & {"sequence_of_chunk"})
+    launch = sorted(tools & {"whole_tile"})
+    general = sorted(tools - {*bounded, *scans, *sequences, *launch})
     sources = {
         "bounded": bounded,
-        "launch": ["common_dtype", "dot_precision", "tiles"],
+        "launch": ["common_dtype", "dot_precision", "tiles", *launch],
         "packing": ["chunk_count", "numbered"],
         "scans": scans,
         "schedules": ["splits"],
-        "sequences": ["place_of_chunk", "place_of_sequence"],
+        "sequences": sorted(["place_of_chunk", "place_of_sequence", *sequences]),
         "tiles": general,
     }
     lines += [f"from lincodegen.runtime.{m} import {', '.join(n)}" for m, n in sources.items() if n]

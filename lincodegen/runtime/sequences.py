@@ -40,3 +40,9 @@ def place_of_sequence(i_b, T, cu_seqlens, first_chunks, BT: tl.constexpr):
         T = (tl.load(cu_seqlens + i_b + 1) - i_0).to(tl.int32)
         i_n = tl.load(first_chunks + i_b)
     return i_0, T, i_n
+
+
+@triton.jit
+def sequence_of_chunk(i_n, T, cu_seqlens, places, BT: tl.constexpr):
+    """The number of the sequence that a chunk is of, arguments as in `place_of_chunk`."""
+    return i_n // tl.cdiv(T, BT) if cu_seqlens is None else tl.load(places + 2 * i_n)

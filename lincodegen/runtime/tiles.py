@@ -200,3 +200,17 @@ def decayed_columns(
         b_part *= tl.exp2((b_w0[None, :] - b_wc) + (b_g0[None, :] - b_gc))
         b_z += tl.where(o_c[:, None] < i, b_part, 0.0)
     return b_z
+
+
+@triton.jit
+def inner_product(x, y, i_s, SIZE: tl.constexpr):
+    """The sum of all entries of state ``i_s`` of x times those of y; SIZE entries each."""
+    o_i = tl.arange(0, 4096)
+    p_s = i_s.to(tl.int64) * SIZE
+    b_sum = tl.zeros([4096], dtype=tl.float32)
+    for i in range(tl.cdiv(SIZE, 4096)):
+        m_i = i * 4096 + o_i < SIZE
+        b_x = tl.load(x + p_s + i * 4096 + o_i, mask=m_i, other=0.0).to(tl.float32)
+        b_y = tl.load(y + p_s + i * 4096 + o_i, mask=m_i, other=0.0).to(tl.float32)
+        b_sum += b_x * b_y
+    return tl.sum(b_sum, 0)
