@@ -170,6 +170,8 @@ def mamba2_keys_fwd_role(
     o_v = tl.arange(0, BV)
     m_v = o_v < V
     m_lower = o_i[:, None] >= o_i[None, :]
+    m_strict = o_i[:, None] > o_i[None, :]
+    m_diagonal = o_i[:, None] == o_i[None, :]
     b_h = tl.load(
         h0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
         mask=m_v[:, None] & m_k[None, :],
@@ -195,10 +197,6 @@ def mamba2_keys_fwd_role(
         )
         # dO_t0 S_0: [BT, BK]
         b_dO_h = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, start) * dO_t0 S_0: [BT, BK]
-        b_product_t0k = tl.exp2(b_W + b_G)[:, None] * b_dO_h
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -207,24 +205,38 @@ def mamba2_keys_fwd_role(
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         # dP_t0w = dt * x dO_t0: [BT, BT]
         b_dP = b_dt[None, :] * b_x_dO
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write): [BT, BT]
         b_decay_t0w = tl.where(
             m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
+        # dP_t0w * E(t0.read, w.write): [BT, BT]
+        b_product_t0w = b_dP * b_decay_t0w
         b_B_rows = tl.load(
             B_rows + row_B_rows[:, None] * K + o_k[None, :],
             mask=m_t[:, None] & m_k[None, :],
             other=0.0,
         )
-        # dP_t0w * E(t0.read, w.write) B_rows: [BT, BK]
-        b_dot_t0k = tl.dot((b_dP * b_decay_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
-        # dC = E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
-        b_dC = b_product_t0k + b_dot_t0k
+        # ein_t0w * E(t0.first, w.write) B_rows: [BT, BK]
+        b_dot_t0k = tl.dot(
+            (b_product_t0w * tl.where(m_strict, 1.0, 0.0)).to(dtype),
+            b_B_rows,
+            input_precision=PRECISION,
+        )
+        # E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
+        b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * b_dO_h + b_dot_t0k
+        # diagonal of dP_t0w * E(t0.read, w.write): [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_product_t0w, 0.0), 1)
+        # diagonal of ein_t0w * B_rows: [BT, BK]
+        b_product_t0k = b_diagonal_t0[:, None] * b_B_rows.to(tl.float32)
+        # dC = (ein_t0 + ein_t0) + diagonal_t0 * B_rows: [BT, BK]
+        b_dC = b_sum_t0k + b_product_t0k
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # dG_t0 = C * dC: [BT]
-        b_dG_t0 = tl.sum(b_C.to(tl.float32) * b_dC, 1)
+        # dG_t0 = C * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_C.to(tl.float32) * b_sum_t0k, 1)
         # E(end, start) * S_0: [BV, BK]
         b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
         # E(end, w.write) * dt * B_rows: [BT, BK]
@@ -299,6 +311,8 @@ def mamba2_keys_bwd_role(
     o_v = tl.arange(0, BV)
     m_v = o_v < V
     m_upper = o_i[None, :] >= o_i[:, None]
+    m_above = o_i[None, :] > o_i[:, None]
+    m_diagonal = o_i[:, None] == o_i[None, :]
     b_dh = tl.load(
         dht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
         mask=m_v[:, None] & m_k[None, :],
@@ -342,26 +356,34 @@ def mamba2_keys_bwd_role(
         b_decay_wt0 = tl.where(
             m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
+        # x dO_t0 * E(t0.read, w.write): [BT, BT]
+        b_product_wt0 = b_x_dO * b_decay_wt0
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_wt0 * E(t0.read, w.write) C: [BT, BK]
-        b_dot_wk = tl.dot((b_x_dO * b_decay_wt0).to(dtype), b_C, input_precision=PRECISION)
-        # ein_w * E(end, w.write) + ein_wt0 C: [BT, BK]
-        b_sum_wk = b_x_dh * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + b_dot_wk
+        # ein_wt0 * E(t0.first, w.write) C: [BT, BK]
+        b_dot_wk = tl.dot(
+            (b_product_wt0 * tl.where(m_above, 1.0, 0.0)).to(dtype), b_C, input_precision=PRECISION
+        )
+        # E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
+        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_x_dh + b_dot_wk
+        # diagonal of ein_wt0 * E(t0.read, w.write): [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_product_wt0, 0.0), 1)
+        # (ein_w + ein_w) + diagonal_w * C: [BT, BK]
+        b_sum_wk_2 = b_sum_wk + b_diagonal_w[:, None] * b_C.to(tl.float32)
         b_B_rows = tl.load(
             B_rows + row_B_rows[:, None] * K + o_k[None, :],
             mask=m_t[:, None] & m_k[None, :],
             other=0.0,
         )
-        # ddt = B_rows * (ein_w + ein_w): [BT]
-        b_ddt = tl.sum(b_B_rows.to(tl.float32) * b_sum_wk, 1)
+        # ddt = B_rows * (add_w + ein_w): [BT]
+        b_ddt = tl.sum(b_B_rows.to(tl.float32) * b_sum_wk_2, 1)
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        # dB_rows = dt * (ein_w + ein_w): [BT, BK]
-        b_dB_rows = b_dt[:, None] * b_sum_wk
-        # B_rows * dB_rows: [BT]
-        b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_dB_rows, 1)
-        # dG_w = -B_rows * dB_rows: [BT]
+        # dB_rows = dt * (add_w + ein_w): [BT, BK]
+        b_dB_rows = b_dt[:, None] * b_sum_wk_2
+        # B_rows * dt * add_w: [BT]
+        b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_dt[:, None] * b_sum_wk, 1)
+        # dG_w = -B_rows * ein_w: [BT]
         b_dG_w = -b_product_w
         # E(end, start) * dS_end: [BV, BK]
         b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh

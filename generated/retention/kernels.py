@@ -158,6 +158,8 @@ def retention_keys_fwd_role(
     o_v = tl.arange(0, BV)
     m_v = o_v < V
     m_lower = o_i[:, None] >= o_i[None, :]
+    m_strict = o_i[:, None] > o_i[None, :]
+    m_diagonal = o_i[:, None] == o_i[None, :]
     b_h = tl.load(
         h0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
         mask=m_v[:, None] & m_k[None, :],
@@ -182,10 +184,6 @@ def retention_keys_fwd_role(
         )
         # dO S_0: [BT, BK]
         b_dot_t0k = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, start) * scale ein_t0: [BT, BK]
-        b_product_t0k = tl.exp2(b_W + b_G)[:, None] * scale * b_dot_t0k
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -193,22 +191,34 @@ def retention_keys_fwd_role(
         b_dot_t0w = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
         # dP_t0w = scale dO v: [BT, BT]
         b_dP = scale * b_dot_t0w
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write): [BT, BT]
         b_decay_t0w = tl.where(
             m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
+        # dP_t0w * E(t0.read, w.write): [BT, BT]
+        b_product_t0w = b_dP * b_decay_t0w
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # dP_t0w * E(t0.read, w.write) k: [BT, BK]
-        b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0w).to(dtype), b_k, input_precision=PRECISION)
-        # dq = E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
-        b_dq = b_product_t0k + b_dot_t0k_2
+        # ein_t0w * E(t0.first, w.write) k: [BT, BK]
+        b_dot_t0k_2 = tl.dot(
+            (b_product_t0w * tl.where(m_strict, 1.0, 0.0)).to(dtype), b_k, input_precision=PRECISION
+        )
+        # E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
+        b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * scale * b_dot_t0k + b_dot_t0k_2
+        # diagonal of dP_t0w * E(t0.read, w.write): [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_product_t0w, 0.0), 1)
+        # diagonal of ein_t0w * k: [BT, BK]
+        b_product_t0k = b_diagonal_t0[:, None] * b_k.to(tl.float32)
+        # dq = (ein_t0 + ein_t0) + diagonal_t0 * k: [BT, BK]
+        b_dq = b_sum_t0k + b_product_t0k
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # dG_t0 = q * dq: [BT]
-        b_dG_t0 = tl.sum(b_q.to(tl.float32) * b_dq, 1)
+        # dG_t0 = q * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_q.to(tl.float32) * b_sum_t0k, 1)
         # E(end, start) * S_0: [BV, BK]
         b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
         # E(end, w.write) * k: [BT, BK]
@@ -279,6 +289,8 @@ def retention_keys_bwd_role(
     o_v = tl.arange(0, BV)
     m_v = o_v < V
     m_upper = o_i[None, :] >= o_i[:, None]
+    m_above = o_i[None, :] > o_i[:, None]
+    m_diagonal = o_i[:, None] == o_i[None, :]
     b_dh = tl.load(
         dht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
         mask=m_v[:, None] & m_k[None, :],
@@ -310,10 +322,6 @@ def retention_keys_bwd_role(
         )
         # v dS_end: [BT, BK]
         b_v_dh = tl.dot(b_v, b_dh.to(dtype), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        # E(end, w.write) * v dS_end: [BT, BK]
-        b_product_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -321,23 +329,35 @@ def retention_keys_bwd_role(
         b_dot_wt0 = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
         # dP_t0wT = scale dO v: [BT, BT]
         b_dPT = scale * b_dot_wt0
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write): [BT, BT]
         b_decay_wt0 = tl.where(
             m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
+        # dP_t0wT * E(t0.read, w.write): [BT, BT]
+        b_product_wt0 = b_dPT * b_decay_wt0
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # dP_t0wT * E(t0.read, w.write) q: [BT, BK]
-        b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_q, input_precision=PRECISION)
-        # dk = E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
-        b_dk = b_product_wk + b_dot_wk
+        # ein_wt0 * E(t0.first, w.write) q: [BT, BK]
+        b_dot_wk = tl.dot(
+            (b_product_wt0 * tl.where(m_above, 1.0, 0.0)).to(dtype), b_q, input_precision=PRECISION
+        )
+        # E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
+        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh + b_dot_wk
+        # diagonal of dP_t0wT * E(t0.read, w.write): [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_product_wt0, 0.0), 1)
+        # diagonal of ein_wt0 * q: [BT, BK]
+        b_product_wk = b_diagonal_w[:, None] * b_q.to(tl.float32)
+        # dk = (ein_w + ein_w) + diagonal_w * q: [BT, BK]
+        b_dk = b_sum_wk + b_product_wk
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # k * dk: [BT]
-        b_product_w = tl.sum(b_k.to(tl.float32) * b_dk, 1)
-        # dG_w = -k * dk: [BT]
+        # k * (ein_w + ein_w): [BT]
+        b_product_w = tl.sum(b_k.to(tl.float32) * b_sum_wk, 1)
+        # dG_w = -k * add_w: [BT]
         b_dG_w = -b_product_w
         # E(end, start) * dS_end: [BV, BK]
         b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
@@ -596,6 +616,7 @@ def retention_scans_bwd_kernel(
 def retention_clocks_bwd_kernel(
     dG_t0,
     dG_w,
+    g,
     dg,
     h,
     dh,
@@ -605,6 +626,7 @@ def retention_clocks_bwd_kernel(
     places,
     T,
     H: tl.constexpr,
+    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -630,14 +652,19 @@ def retention_clocks_bwd_kernel(
             row = (i_0 + o_t) * H + i_h
             b_dG_t0 = tl.load(dG_t0 + row, mask=m_t, other=0.0).to(tl.float32)
             b_dG_w = tl.load(dG_w + row, mask=m_t, other=0.0).to(tl.float32)
+            row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+            b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+            b_g = tl.where(b_g < -256.0, -256.0, b_g)
             # sum dG_t0
             b_total = tl.sum(b_dG_t0, 0)
             # dG_end + sum dG_t0
             b_sum = b_dG_end + b_total
             # sum dG_w
             b_total_2 = tl.sum(b_dG_w, 0)
+            # sum over later rows: [BT]
+            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
             # dg = sum over later rows: [BT]
-            b_dg = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
+            b_dg = tl.where(b_g > -150.0, b_later_tok, 0.0)
             tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
             b_dG_end = b_sum + b_total_2
 
@@ -1185,6 +1212,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     retention_clocks_bwd_kernel[(NC * H,)](
         dG_t0,
         dG_w,
+        g,
         dg,
         h,
         dh,
@@ -1194,6 +1222,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         places,
         T,
         H=H,
+        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

@@ -11,11 +11,13 @@ from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
-from lincodegen.schedule.plan import Kernel, Stored, computed
 from lincodegen.schedule.numerics import factored
+from lincodegen.schedule.plan import Kernel, Stored, computed
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
 WIDTH = 70
+LEAST_LOG2 = -150.0
+"""At and below it 2^x is zero in float32."""
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class Body:
         carry = self.kernel.carry
         if carry and tile is self.mapped(carry.update) and self._uses.get(tile.id, 0) < 2:
             return False
-        heavy = is_dot(tile) or tile.op in ("running", "reduce", "inverse")
+        heavy = is_dot(tile) or tile.op in ("running", "reduce", "inverse", "diagonal")
         return heavy or self._uses.get(tile.id, 0) > 1 or tile.id in self.program.graph.names
 
     def _name(self, tile: Tile) -> str:
@@ -225,6 +227,12 @@ class Body:
                 ), 2
             case "broadcast":
                 return self._broadcast(tile), 1
+            case "alive":
+                log = self.clocks.log_at_tokens(self.program.operand(tile.args[1]).name)
+                return f"tl.where({log} > {LEAST_LOG2}, {self.value(tile.args[0])}, 0.0)", 2
+            case "diagonal":
+                mask = self.masks.setdefault("o_i[:, None] == o_i[None, :]", "m_diagonal")
+                return f"tl.sum(tl.where({mask}, {self.float_value(tile.args[0])}, 0.0), 1)", 2
             case "once":
                 return f"tl.where(i_k == 0, {self.float_value(tile.args[0])}, 0.0)", 2
             case "decay":

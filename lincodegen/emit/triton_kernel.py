@@ -343,7 +343,6 @@ class KernelPrinter:
         )
         return asdict(context)
 
-
     @property
     def _place(self) -> str | None:
         """The line that tells which tile and which head a program of a scan has."""

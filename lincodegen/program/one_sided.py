@@ -5,15 +5,20 @@ end through S_end. What a gradient of q or a is, times q or a, therefore is the 
 clock there: no product of the chunk's P and dP is needed, and nothing that needs S and dS at once
 but <S_end, dS_end>.
 
+A token that reads what it has just written does so undecayed: that pair counts at both points
+and cancels. Behind strong decays nothing else is left, so it is kept out of either sum; the
+gradient of a log decay whose decay is zero is zero, and nothing has to cancel.
+
 before  dg = running(row and column sums of dP * P, ...)            ds = sum_v dZ[w,v] c[w,v]
 after   dg = running(q.dq at reads, -a.da at writes, <S_end, dS_end>)      ds = a.(da / s)
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from lincodegen.program.ir import END, At, Graph, Tile, strip
+from lincodegen.program.ir import END, At, Graph, Tile, contracted, strip
+from lincodegen.program.orient import transposed
 from lincodegen.program.program import OneSided, Program
 
 
@@ -22,54 +27,123 @@ def add_one_sided(program: Program) -> Program:
     if not _additive(program):
         return program
     graph = program.graph
-    loads = _loads(program)
-    if loads is None:
-        return program
+    found = _Gradients(program, {x: d for x, d in program.gradients if x.op == "load"})
     end = graph.ein(program.d_state, program.next_state, ())
-    if end is None:
+    if end is None or not found.settle():
         return program
     graph.name(end, "dG_end")
-    rows = _rows(program, loads)
     start = end
-    for row in rows:
+    for row in found.rows:
         start = graph.add(start, graph.reduce(row, ())) or start
     logs = tuple(
-        (leaf, _running(graph, leaf, gradient, (*rows, end)))
+        (leaf, _running(graph, leaf, gradient, (*found.rows, end)))
         for leaf, gradient in program.gradients
         if leaf.op == "log_decay"
     )
-    one = OneSided(tuple(loads.items()), logs, rows if logs else (), end, start)
+    rows = tuple(found.rows) if logs else ()
+    one = OneSided(tuple(found.loads.items()), logs, rows, end, start)
     return replace(program, one_sided=one)
 
 
 def _additive(program: Program) -> bool:
     """Whether writes read no state, decays are one for all channels, reads are over keys."""
-    group, axes = program.form.group, [axis for axis, _ in program.form.axes]
+    group, axes = program.form.group, dict(program.form.axes)
     scalar = not any(d.channel for d in group.decays)
-    return (
-        program.value_axis
-        and scalar
-        and "m" not in axes
-        and not any(read.column for read in group.reads)
-    )
+    plain = "m" not in axes and all(len(slots) == 1 for slots in axes.values())
+    return program.value_axis and scalar and plain and not any(r.column for r in group.reads)
 
 
-def _loads(program: Program) -> dict[Tile, Tile] | None:
-    """The gradients of the loads, that of a row scale from the sum over keys."""
-    graph = program.graph
-    found = {leaf: d for leaf, d in program.gradients if leaf.op == "load"}
-    for scale in [leaf for leaf in found if len(leaf.axes) == 1]:
-        keys = next((x for x in found if x.axes == (*scale.axes, "k")), None)
-        bare = keys and _without(graph, found[keys], scale)
-        if keys is None or bare is None:
-            return None
-        name = graph.names.get(found[keys].id)
-        found[keys] = graph.ein(scale, bare, keys.axes) or bare
+@dataclass(slots=True)
+class _Gradients:
+    """Collects the gradients of the loads, and those of the clocks at their rows."""
+
+    program: Program
+    loads: dict[Tile, Tile]
+    rows: list[Tile] = field(default_factory=list)
+
+    def settle(self) -> bool:
+        """Rewrites what is over keys, and row scales with it; whether that was possible."""
+        scales = {x.axes[0]: x for x in self.loads if len(x.axes) == 1}
+        for leaf in [x for x in self.loads if x.axes[1:] == ("k",)]:
+            if not self._keys(leaf, scales.pop(leaf.axes[0], None)):
+                return False
+        return not scales
+
+    def _keys(self, leaf: Tile, scale: Tile | None) -> bool:
+        graph, axis = self.program.graph, leaf.axes[0]
+        bare: Tile | None = self.loads[leaf]
+        name = graph.names.get(self.loads[leaf].id)
+        if scale is not None:
+            bare = _without(graph, self.loads[leaf], scale)
+        if bare is None:
+            return False
+        rest, own = _parted(graph, bare, self._pairs(axis))
+        whole = graph.add(rest, own)
+        if rest is None or whole is None:
+            return False
+        if scale is not None:
+            self.loads[scale] = graph.ein(leaf, whole, (axis,)) or whole
+            graph.name(self.loads[scale], f"d{self.program.operand(scale).name}")
+            whole = graph.ein(scale, whole, leaf.axes) or whole
+            rest = graph.ein(scale, rest, leaf.axes) or rest
+        self.loads[leaf] = whole
         if name:
-            graph.name(found[keys], name)
-        found[scale] = graph.ein(keys, bare, scale.axes) or bare
-        graph.name(found[scale], f"d{program.operand(scale).name}")
-    return found
+            graph.name(whole, name)
+        row = graph.ein(leaf, rest, (axis,))
+        row = graph.scale(row, -1) if axis == "w" else row
+        if row is not None:
+            self.rows.append(graph.name(row, f"dG_{axis}") or row)
+        return True
+
+    def _pairs(self, axis: str) -> dict[str, Tile]:
+        """By read axis: the mask of pairs of two tokens, where those of one token undecayed are."""
+        group, form = self.program.form.group, self.program.form
+        found = {}
+        for reads in [a for a, _ in form.axes if a != "w" and axis in (a, "w")]:
+            (read,), (write,) = form.slots(reads), form.slots("w")
+            clocks = [group.clocks(moment or 0)[0] for moment in (read.read, write.write)]
+            if group.decays and (write.write or 0) < (read.read or 0) and clocks[0] == clocks[1]:
+                to, origin = At(reads, "first"), At("w", "write")
+                found[reads] = self.program.graph.decay((), to, origin, False)
+        return found
+
+
+def _parted(graph: Graph, tile: Tile, pairs: dict[str, Tile]) -> tuple[Tile | None, Tile | None]:
+    """(what comes from other tokens and the state, what from the token itself)."""
+    match tile.op:
+        case "add":
+            (x, own_x), (y, own_y) = (_parted(graph, a, pairs) for a in tile.args)
+            return graph.add(x, y), graph.add(own_x, own_y)
+        case "scale" | "factor":
+            inner = _parted(graph, tile.args[0], pairs)
+            rest, own = (x and graph.make(tile.op, (x,), tile.attr, tile.axes) for x in inner)
+            return rest, own
+        case "ein" if contracted(tile):
+            return _product_parted(graph, tile, pairs)
+        case "ein":
+            for x, other in (tile.args, tile.args[::-1]):
+                if len(x.axes) == 1:
+                    rest, own = _parted(graph, other, pairs)
+                    return graph.ein(x, rest, tile.axes), graph.ein(x, own, tile.axes)
+    return tile, None
+
+
+def _product_parted(
+    graph: Graph, tile: Tile, pairs: dict[str, Tile]
+) -> tuple[Tile | None, Tile | None]:
+    """The parts of sum_w W[t,w] a[w,k], or of sum_t W[t,w] q[t,k]."""
+    for weight, rows in (tile.args, tile.args[::-1]):
+        reads = next((axis for axis in pairs if set(weight.axes) == {axis, "w"}), None)
+        if reads is None:
+            continue
+        axis, other = tile.axes[0], rows.axes[0]
+        rest = graph.ein(graph.ein(weight, pairs[reads], weight.axes), rows, tile.axes)
+        turned = weight if weight.axes[0] == axis else transposed(graph, weight, set())
+        if turned is None:
+            continue
+        own = graph.make("diagonal", (turned,), (), (axis,))
+        return rest, graph.ein(own, graph.rename(rows, {other: axis}), tile.axes)
+    return tile, None
 
 
 def _without(graph: Graph, tile: Tile, scale: Tile) -> Tile | None:
@@ -97,21 +171,6 @@ def _without(graph: Graph, tile: Tile, scale: Tile) -> Tile | None:
     return None
 
 
-def _rows(program: Program, loads: dict[Tile, Tile]) -> tuple[Tile, ...]:
-    """The gradients of the clock at every read and write."""
-    graph, rows = program.graph, []
-    for leaf, gradient in loads.items():
-        if leaf.axes[1:] != ("k",):
-            continue
-        axis = leaf.axes[0]
-        row = graph.ein(leaf, gradient, (axis,))
-        row = graph.scale(row, -1) if axis == "w" else row
-        if row is not None:
-            graph.name(row, f"dG_{axis}")
-            rows.append(row)
-    return tuple(rows)
-
-
 def _running(graph: Graph, leaf: Tile, gradient: Tile, parts: tuple[Tile, ...]) -> Tile:
     """The gradient of a log decay: the sum of those of the clocks at all later points."""
     points = []
@@ -120,6 +179,7 @@ def _running(graph: Graph, leaf: Tile, gradient: Tile, parts: tuple[Tile, ...]) 
         point = At(axis, "write" if axis == "w" else "read") if axis else END
         points.append((point, 1))
     slot = gradient.attr[1]
-    made = graph.make("running", parts, (tuple(points), slot), leaf.axes)
+    total = graph.make("running", parts, (tuple(points), slot), leaf.axes)
+    made = graph.make("alive", (total, leaf), (), leaf.axes)
     graph.name(made, f"d{leaf.attr[0]}")
     return made
