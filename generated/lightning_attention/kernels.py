@@ -157,7 +157,6 @@ def lightning_attention_keys_fwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_h = tl.load(
@@ -193,24 +192,20 @@ def lightning_attention_keys_fwd_role(
         b_dP = scale * b_dot_t0w
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_t0w = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_t0w = tl.where(
+            m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
-        # dP_t0w * E(t0.read, w.write): [BT, BT]
-        b_product_t0w = b_dP * b_decay_t0w
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_t0w * E(t0.first, w.write) k: [BT, BK]
-        b_dot_t0k_2 = tl.dot(
-            (b_product_t0w * tl.where(m_strict, 1.0, 0.0)).to(dtype), b_k, input_precision=PRECISION
-        )
+        # dP_t0w * ein_t0w k: [BT, BK]
+        b_dot_t0k_2 = tl.dot((b_dP * b_product_t0w).to(dtype), b_k, input_precision=PRECISION)
         # E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
         b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * scale * b_dot_t0k + b_dot_t0k_2
-        # diagonal of dP_t0w * E(t0.read, w.write): [BT]
-        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_product_t0w, 0.0), 1)
-        # diagonal of ein_t0w * k: [BT, BK]
+        # diagonal of dP_t0w: [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
+        # diagonal of dP_t0w * k: [BT, BK]
         b_product_t0k = b_diagonal_t0[:, None] * b_k.to(tl.float32)
         # dq = (ein_t0 + ein_t0) + diagonal_t0 * k: [BT, BK]
         b_dq = b_sum_t0k + b_product_t0k
@@ -288,7 +283,6 @@ def lightning_attention_keys_bwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
     m_above = o_i[None, :] > o_i[:, None]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_dh = tl.load(
@@ -331,24 +325,20 @@ def lightning_attention_keys_bwd_role(
         b_dPT = scale * b_dot_wt0
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_wt0 = tl.where(
+            m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
-        # dP_t0wT * E(t0.read, w.write): [BT, BT]
-        b_product_wt0 = b_dPT * b_decay_wt0
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_wt0 * E(t0.first, w.write) q: [BT, BK]
-        b_dot_wk = tl.dot(
-            (b_product_wt0 * tl.where(m_above, 1.0, 0.0)).to(dtype), b_q, input_precision=PRECISION
-        )
+        # dP_t0wT * ein_wt0 q: [BT, BK]
+        b_dot_wk = tl.dot((b_dPT * b_product_wt0).to(dtype), b_q, input_precision=PRECISION)
         # E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
         b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh + b_dot_wk
-        # diagonal of dP_t0wT * E(t0.read, w.write): [BT]
-        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_product_wt0, 0.0), 1)
-        # diagonal of ein_wt0 * q: [BT, BK]
+        # diagonal of dP_t0wT: [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_dPT, 0.0), 1)
+        # diagonal of dP_t0wT * q: [BT, BK]
         b_product_wk = b_diagonal_w[:, None] * b_q.to(tl.float32)
         # dk = (ein_w + ein_w) + diagonal_w * q: [BT, BK]
         b_dk = b_sum_wk + b_product_wk
@@ -616,6 +606,7 @@ def lightning_attention_scans_bwd_kernel(
 def lightning_attention_clocks_bwd_kernel(
     dG_t0,
     dG_w,
+    g,
     dg,
     h,
     dh,
@@ -625,6 +616,7 @@ def lightning_attention_clocks_bwd_kernel(
     places,
     T,
     H: tl.constexpr,
+    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -650,14 +642,19 @@ def lightning_attention_clocks_bwd_kernel(
             row = (i_0 + o_t) * H + i_h
             b_dG_t0 = tl.load(dG_t0 + row, mask=m_t, other=0.0).to(tl.float32)
             b_dG_w = tl.load(dG_w + row, mask=m_t, other=0.0).to(tl.float32)
+            row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+            b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+            b_g = tl.where(b_g < -256.0, -256.0, b_g)
             # sum dG_t0
             b_total = tl.sum(b_dG_t0, 0)
             # dG_end + sum dG_t0
             b_sum = b_dG_end + b_total
             # sum dG_w
             b_total_2 = tl.sum(b_dG_w, 0)
+            # sum over later rows: [BT]
+            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
             # dg = sum over later rows: [BT]
-            b_dg = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
+            b_dg = tl.where(b_g > -150.0, b_later_tok, 0.0)
             tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
             b_dG_end = b_sum + b_total_2
 
@@ -1205,6 +1202,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     lightning_attention_clocks_bwd_kernel[(NC * H,)](
         dG_t0,
         dG_w,
+        g,
         dg,
         h,
         dh,
@@ -1214,6 +1212,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         places,
         T,
         H=H,
+        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

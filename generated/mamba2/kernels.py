@@ -169,7 +169,6 @@ def mamba2_keys_fwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_h = tl.load(
@@ -207,28 +206,22 @@ def mamba2_keys_fwd_role(
         b_dP = b_dt[None, :] * b_x_dO
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_t0w = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_t0w = tl.where(
+            m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
-        # dP_t0w * E(t0.read, w.write): [BT, BT]
-        b_product_t0w = b_dP * b_decay_t0w
         b_B_rows = tl.load(
             B_rows + row_B_rows[:, None] * K + o_k[None, :],
             mask=m_t[:, None] & m_k[None, :],
             other=0.0,
         )
-        # ein_t0w * E(t0.first, w.write) B_rows: [BT, BK]
-        b_dot_t0k = tl.dot(
-            (b_product_t0w * tl.where(m_strict, 1.0, 0.0)).to(dtype),
-            b_B_rows,
-            input_precision=PRECISION,
-        )
+        # dP_t0w * ein_t0w B_rows: [BT, BK]
+        b_dot_t0k = tl.dot((b_dP * b_product_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
         # E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
         b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * b_dO_h + b_dot_t0k
-        # diagonal of dP_t0w * E(t0.read, w.write): [BT]
-        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_product_t0w, 0.0), 1)
-        # diagonal of ein_t0w * B_rows: [BT, BK]
+        # diagonal of dP_t0w: [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
+        # diagonal of dP_t0w * B_rows: [BT, BK]
         b_product_t0k = b_diagonal_t0[:, None] * b_B_rows.to(tl.float32)
         # dC = (ein_t0 + ein_t0) + diagonal_t0 * B_rows: [BT, BK]
         b_dC = b_sum_t0k + b_product_t0k
@@ -310,7 +303,6 @@ def mamba2_keys_bwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
     m_above = o_i[None, :] > o_i[:, None]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_dh = tl.load(
@@ -352,23 +344,19 @@ def mamba2_keys_bwd_role(
         b_x_dO = tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_wt0 = tl.where(
+            m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
-        # x dO_t0 * E(t0.read, w.write): [BT, BT]
-        b_product_wt0 = b_x_dO * b_decay_wt0
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_wt0 * E(t0.first, w.write) C: [BT, BK]
-        b_dot_wk = tl.dot(
-            (b_product_wt0 * tl.where(m_above, 1.0, 0.0)).to(dtype), b_C, input_precision=PRECISION
-        )
+        # ein_wt0 * ein_wt0 C: [BT, BK]
+        b_dot_wk = tl.dot((b_x_dO * b_product_wt0).to(dtype), b_C, input_precision=PRECISION)
         # E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
         b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_x_dh + b_dot_wk
-        # diagonal of ein_wt0 * E(t0.read, w.write): [BT]
-        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_product_wt0, 0.0), 1)
+        # diagonal of x dO_t0: [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_x_dO, 0.0), 1)
         # (ein_w + ein_w) + diagonal_w * C: [BT, BK]
         b_sum_wk_2 = b_sum_wk + b_diagonal_w[:, None] * b_C.to(tl.float32)
         b_B_rows = tl.load(
@@ -652,6 +640,7 @@ def mamba2_scans_bwd_kernel(
 def mamba2_clocks_bwd_kernel(
     dG_t0,
     dG_w,
+    g,
     dg,
     h,
     dh,
@@ -661,6 +650,7 @@ def mamba2_clocks_bwd_kernel(
     places,
     T,
     H: tl.constexpr,
+    H_g: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     BT: tl.constexpr,
@@ -686,14 +676,19 @@ def mamba2_clocks_bwd_kernel(
             row = (i_0 + o_t) * H + i_h
             b_dG_t0 = tl.load(dG_t0 + row, mask=m_t, other=0.0).to(tl.float32)
             b_dG_w = tl.load(dG_w + row, mask=m_t, other=0.0).to(tl.float32)
+            row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+            b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+            b_g = tl.where(b_g < -256.0, -256.0, b_g)
             # sum dG_t0
             b_total = tl.sum(b_dG_t0, 0)
             # dG_end + sum dG_t0
             b_sum = b_dG_end + b_total
             # sum dG_w
             b_total_2 = tl.sum(b_dG_w, 0)
+            # sum over later rows: [BT]
+            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
             # dg = sum over later rows: [BT]
-            b_dg = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
+            b_dg = tl.where(b_g > -150.0, b_later_tok, 0.0)
             tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
             b_dG_end = b_sum + b_total_2
 
@@ -1276,6 +1271,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     mamba2_clocks_bwd_kernel[(NC * H,)](
         dG_t0,
         dG_w,
+        g,
         dg,
         h,
         dh,
@@ -1285,6 +1281,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         places,
         T,
         H=H,
+        H_g=g.shape[2],
         K=K,
         V=V,
         BT=chunk_size,

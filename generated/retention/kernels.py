@@ -157,7 +157,6 @@ def retention_keys_fwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_h = tl.load(
@@ -193,24 +192,20 @@ def retention_keys_fwd_role(
         b_dP = scale * b_dot_t0w
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_t0w = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_t0w = tl.where(
+            m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
         )
-        # dP_t0w * E(t0.read, w.write): [BT, BT]
-        b_product_t0w = b_dP * b_decay_t0w
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_t0w * E(t0.first, w.write) k: [BT, BK]
-        b_dot_t0k_2 = tl.dot(
-            (b_product_t0w * tl.where(m_strict, 1.0, 0.0)).to(dtype), b_k, input_precision=PRECISION
-        )
+        # dP_t0w * ein_t0w k: [BT, BK]
+        b_dot_t0k_2 = tl.dot((b_dP * b_product_t0w).to(dtype), b_k, input_precision=PRECISION)
         # E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
         b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * scale * b_dot_t0k + b_dot_t0k_2
-        # diagonal of dP_t0w * E(t0.read, w.write): [BT]
-        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_product_t0w, 0.0), 1)
-        # diagonal of ein_t0w * k: [BT, BK]
+        # diagonal of dP_t0w: [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
+        # diagonal of dP_t0w * k: [BT, BK]
         b_product_t0k = b_diagonal_t0[:, None] * b_k.to(tl.float32)
         # dq = (ein_t0 + ein_t0) + diagonal_t0 * k: [BT, BK]
         b_dq = b_sum_t0k + b_product_t0k
@@ -288,7 +283,6 @@ def retention_keys_bwd_role(
     m_k = o_k < K
     o_v = tl.arange(0, BV)
     m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
     m_above = o_i[None, :] > o_i[:, None]
     m_diagonal = o_i[:, None] == o_i[None, :]
     b_dh = tl.load(
@@ -331,24 +325,20 @@ def retention_keys_bwd_role(
         b_dPT = scale * b_dot_wt0
         b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_wt0 = tl.where(
+            m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
         )
-        # dP_t0wT * E(t0.read, w.write): [BT, BT]
-        b_product_wt0 = b_dPT * b_decay_wt0
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # ein_wt0 * E(t0.first, w.write) q: [BT, BK]
-        b_dot_wk = tl.dot(
-            (b_product_wt0 * tl.where(m_above, 1.0, 0.0)).to(dtype), b_q, input_precision=PRECISION
-        )
+        # dP_t0wT * ein_wt0 q: [BT, BK]
+        b_dot_wk = tl.dot((b_dPT * b_product_wt0).to(dtype), b_q, input_precision=PRECISION)
         # E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
         b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh + b_dot_wk
-        # diagonal of dP_t0wT * E(t0.read, w.write): [BT]
-        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_product_wt0, 0.0), 1)
-        # diagonal of ein_wt0 * q: [BT, BK]
+        # diagonal of dP_t0wT: [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_dPT, 0.0), 1)
+        # diagonal of dP_t0wT * q: [BT, BK]
         b_product_wk = b_diagonal_w[:, None] * b_q.to(tl.float32)
         # dk = (ein_w + ein_w) + diagonal_w * q: [BT, BK]
         b_dk = b_sum_wk + b_product_wk
