@@ -286,14 +286,19 @@ class Body:
                 a = self.dot_value(left, (row, over[0]))
                 b = self.dot_value(right, (over[0], column))
                 return f"tl.dot({a}, {b}, input_precision=PRECISION)", 2
+        if x.op == y.op == "decay" and x.args and not y.args:
+            # of pairs of two tokens alone: one mask is part of the other
+            return self._decay(x, y), 2
         full = tile.axes if not over else x.axes if len(x.axes) >= len(y.axes) else y.axes
         if over and len(full) < len(set(x.axes) | set(y.axes)):
             full = (*tile.axes, *over)
         text = f"{self.aligned(x, full)} * {self.aligned(y, full)}"
         return (text, 1) if not over else (self._reduce(text, full, over), 2)
 
-    def _decay(self, tile: Tile) -> str:
+    def _decay(self, tile: Tile, mask: Tile | None = None) -> str:
+        """A decay; between rows masked, by what its points see or by another tile's."""
         to, origin, channel = tile.attr
+        masked = (mask or tile).attr[:2]
         pair = not to.border and not origin.border
         turned = pair and tile.axes[0] != to.axis
         if not tile.args:
@@ -310,7 +315,7 @@ class Body:
             return f"tl.exp2({' + '.join(gaps)})"
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
-        return f"tl.where({self._mask(to, origin, turned)}, tl.exp2({gap}), 0.0)"
+        return f"tl.where({self._mask(*masked, turned)}, tl.exp2({gap}), 0.0)"
 
     def _mask(self, to: At, origin: At, turned: bool) -> str:
         """The name of a visibility mask."""

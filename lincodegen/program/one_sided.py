@@ -136,14 +136,30 @@ def _product_parted(
         reads = next((axis for axis in pairs if set(weight.axes) == {axis, "w"}), None)
         if reads is None:
             continue
+        split = _decay_of(weight)
+        if split is None:
+            continue
+        # a token's own pair is not decayed: its entry is that of the undecayed product
+        bare, decay = split
         axis, other = tile.axes[0], rows.axes[0]
-        rest = graph.ein(graph.ein(weight, pairs[reads], weight.axes), rows, tile.axes)
-        turned = weight if weight.axes[0] == axis else transposed(graph, weight, set())
+        later = graph.ein(decay, pairs[reads], decay.axes)
+        rest = graph.ein(graph.ein(bare, later, weight.axes), rows, tile.axes)
+        turned = bare if bare.axes[0] == axis else transposed(graph, bare, set())
         if turned is None:
             continue
         own = graph.make("diagonal", (turned,), (), (axis,))
         return rest, graph.ein(own, graph.rename(rows, {other: axis}), tile.axes)
     return tile, None
+
+
+def _decay_of(weight: Tile) -> tuple[Tile, Tile] | None:
+    """(X, D) of a tile X * D with D the decay between its rows."""
+    if weight.op != "ein" or contracted(weight):
+        return None
+    for decay, other in (weight.args, weight.args[::-1]):
+        if decay.op == "decay" and set(decay.axes) == set(weight.axes) == set(other.axes):
+            return other, decay
+    return None
 
 
 def _without(graph: Graph, tile: Tile, scale: Tile) -> Tile | None:
