@@ -16,8 +16,6 @@ from lincodegen.schedule.plan import Kernel, Stored, computed
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
 WIDTH = 70
-LEAST_LOG2 = -150.0
-"""At and below it 2^x is zero in float32."""
 
 
 @dataclass(slots=True)
@@ -229,7 +227,8 @@ class Body:
                 return self._broadcast(tile), 1
             case "alive":
                 log = self.clocks.log_at_tokens(self.program.operand(tile.args[1]).name)
-                return f"tl.where({log} > {LEAST_LOG2}, {self.value(tile.args[0])}, 0.0)", 2
+                # the clock has a decay of zero as 2^-256
+                return f"tl.where({log} > -256.0, {self.value(tile.args[0])}, 0.0)", 2
             case "diagonal":
                 mask = self.masks.setdefault("o_i[:, None] == o_i[None, :]", "m_diagonal")
                 return f"tl.sum(tl.where({mask}, {self.float_value(tile.args[0])}, 0.0), 1)", 2

@@ -1,4 +1,4 @@
-"""Tile functions of the generated Triton kernels: inverse and per-channel decayed products.
+"""Tile functions of the generated Triton kernels: inverse, decayed products, inner product.
 
 A chunk's rows are token-major, ``RS`` (``CS``) slots a token on the row (column) axis; sub-blocks
 are whole tokens with at most 16 rows on either axis. Clocks are cumulative log2 decays as a
@@ -204,9 +204,9 @@ def decayed_columns(
 
 @triton.jit
 def inner_product(x, y, i_s, SIZE: tl.constexpr):
-    """The sum of all entries of state ``i_s`` of x times those of y; SIZE entries each."""
+    """The sum of all entries of state ``i_s``, int64, of x times those of y; SIZE entries each."""
     o_i = tl.arange(0, 4096)
-    p_s = i_s.to(tl.int64) * SIZE
+    p_s = i_s * SIZE
     b_sum = tl.zeros([4096], dtype=tl.float32)
     for i in range(tl.cdiv(SIZE, 4096)):
         m_i = i * 4096 + o_i < SIZE

@@ -63,11 +63,7 @@ def test_retention_by_hand(cost_at):
         # dK = dP^T Q + V dS^T, dV = P^T dO + K dS, dS' = decay dS + Q^T dO twice: the same again,
         # dk, dv; dS at borders. Of the clocks two parts at reads and at writes
         "scans_bwd": (
-            2 * (4 * ROW + NUMBER)
-            + 3 * ROW
-            + 2 * CHUNK_STATES / NB
-            + 2 * 2 * NUMBER
-            + 4 * STATE,
+            2 * (4 * ROW + NUMBER) + 3 * ROW + 2 * CHUNK_STATES / NB + 2 * 2 * NUMBER + 4 * STATE,
             6 * C * (K + V) + 12 * K * V,
             # dP twice and P, again for every tile
             6 * C * (K + V) + 12 * K * V + 4 * C * V + 2 * C * K,
