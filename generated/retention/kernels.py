@@ -9,7 +9,13 @@ from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
-from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence, sequence_of_chunk
+from lincodegen.runtime.sequences import (
+    first_border,
+    place_of_border,
+    place_of_chunk,
+    place_of_sequence,
+    sequence_of_border,
+)
 from lincodegen.runtime.tiles import inner_product
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -149,7 +155,8 @@ def retention_keys_fwd_role(
 ):
     """Carries some keys of the state over the chunks, transposed."""
     i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -227,8 +234,8 @@ def retention_keys_fwd_role(
         )
         tl.store(dG_t0 + i_k.to(tl.int64) * NR + row, b_dG_t0.to(dG_t0.dtype.element_ty), mask=m_t)
         b_h = b_product_vk + b_dot_vk
-        if (i_c + i_t) % NB == NB - 1:
-            p_s = (((i_c + i_t) // NB).to(tl.int64) * H + i_h) * (K * V)
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
             tl.store(
                 h + p_s + o_v[:, None] * K + o_k[None, :],
                 b_h.to(dtype),
@@ -275,7 +282,8 @@ def retention_keys_bwd_role(
 ):
     """Carries some keys of its cotangent back over the chunks, transposed."""
     i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
     dtype = v.dtype.element_ty
     o_i = tl.arange(0, BT)
@@ -299,8 +307,8 @@ def retention_keys_bwd_role(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row = (i_0 + o_t) * H + i_h
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        if (i_c + i_t) % NB == NB - 1:
-            p_s = (((i_c + i_t) // NB).to(tl.int64) * H + i_h) * (K * V)
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
             tl.store(
                 dh + p_s + o_v[:, None] * K + o_k[None, :],
                 b_dh.to(dtype),
@@ -602,7 +610,7 @@ def retention_scans_bwd_kernel(
         )
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "N"])
 def retention_clocks_bwd_kernel(
     dG_t0,
     dG_w,
@@ -613,8 +621,9 @@ def retention_clocks_bwd_kernel(
     ht,
     dht,
     cu_seqlens,
-    places,
+    first_chunks,
     T,
+    N,
     H: tl.constexpr,
     H_g: tl.constexpr,
     K: tl.constexpr,
@@ -623,20 +632,19 @@ def retention_clocks_bwd_kernel(
     NB: tl.constexpr,
 ):
     """Gradients of the log decays: sums of those of the clocks later on."""
-    i_n, i_h = tl.program_id(0) // H, tl.program_id(0) % H
-    i_b = sequence_of_chunk(i_n, T, cu_seqlens, places, BT)
-    i_0, T, i_c = place_of_chunk(i_n, T, cu_seqlens, places, BT)
+    i_s, i_h = tl.program_id(0) // H, tl.program_id(0) % H
+    i_b = sequence_of_border(i_s, N, T, first_chunks, BT, NB)
+    i_0, T, i_c = place_of_border(i_s, i_b, T, cu_seqlens, first_chunks, BT, NB)
     NT = tl.cdiv(T, BT)
     o_i = tl.arange(0, BT)
-    # a program for the chunks up to a kept state, or up to the last of the sequence
-    count = tl.where((i_n % NB == NB - 1) | (i_c == NT - 1), tl.minimum(i_n % NB, i_c) + 1, 0)
-    if (count > 0) & (i_c < NT):
-        if i_c == NT - 1:
-            b_dG_end = inner_product(ht, dht, i_b * H + i_h, K * V)
+    if i_c < NT:
+        i_end = tl.minimum(i_c + NB, NT)
+        if i_end == NT:
+            b_dG_end = inner_product(ht, dht, i_b.to(tl.int64) * H + i_h, K * V)
         else:
-            b_dG_end = inner_product(h, dh, i_n // NB * H + i_h, K * V)
-        for i in range(count):
-            i_t = i_c - i
+            b_dG_end = inner_product(h, dh, i_s.to(tl.int64) * H + i_h, K * V)
+        for i in range(i_end - i_c):
+            i_t = i_end - 1 - i
             o_t = i_t * BT + o_i
             m_t = o_t < T
             row = (i_0 + o_t) * H + i_h
@@ -654,7 +662,7 @@ def retention_clocks_bwd_kernel(
             # sum over later rows: [BT]
             b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
             # dg = sum over later rows: [BT]
-            b_dg = tl.where(b_g > -150.0, b_later_tok, 0.0)
+            b_dg = tl.where(b_g > -256.0, b_later_tok, 0.0)
             tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
             b_dG_end = b_sum + b_total_2
 
@@ -1153,8 +1161,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dG_w = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty(NC // 8 * H, K, V, dtype=dtype, device=v.device)
-    dh = torch.empty(NC // 8 * H, K, V, dtype=dtype, device=v.device)
+    h = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
+    dh = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
     retention_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
         do,
         v,
@@ -1196,10 +1204,9 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     )
     dG_t0 = dG_t0.sum(0)
     dG_w = dG_w.sum(0)
-    dht, ht = d_state.contiguous(), scans.left(ht)
     config = tiles("retention", "clocks_bwd", "", v, K=K, V=V)
     dg = torch.empty(B, T, H, dtype=torch.float32, device=v.device)
-    retention_clocks_bwd_kernel[(NC * H,)](
+    retention_clocks_bwd_kernel[((NC // 8 + scans.number) * H,)](
         dG_t0,
         dG_w,
         g,
@@ -1208,9 +1215,10 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         dh,
         ht,
         dht,
-        cu_seqlens,
-        places,
+        scans.rows,
+        scans.first_chunks,
         T,
+        scans.number,
         H=H,
         H_g=g.shape[2],
         K=K,
