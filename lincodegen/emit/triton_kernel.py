@@ -337,7 +337,7 @@ class KernelPrinter:
             None if carry.borders else carry.kept,
             carry.kept if carry.borders else None,
             "o_v[:, None] * K + o_k[None, :]" if turned else offset,
-            bool(carry.kept) or "i_c" in identifiers("\n".join(chunk)),
+            bool(carry.kept and not carry.borders) or "i_c" in identifiers("\n".join(chunk)),
             tuple(chunk),
             tuple(body),
         )

@@ -12,6 +12,10 @@ from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored
 from lincodegen.schedule.roles import BORDER_CHUNKS
 
 
+_BORDERS = f"NC // {BORDER_CHUNKS} + scans.number"
+"""How many borders the scans of a call have at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class TritonFunctions:
     """Kernels and launchers of one group, with what their module must import.
@@ -137,9 +141,6 @@ class _Launch:
             if _goes_back(kernel.kernel):
                 lines += self._entered_back() if self.summaries else []
                 lines.append("    dh0 = torch.empty_like(dht)")
-            if kernel.kernel.role == "clocks" and self.summaries:
-                # of sequences again, in place of segments
-                lines += ["    dht, ht = d_state.contiguous(), scans.left(ht)"]
             lines += self._launch(kernel)
             lines += [
                 f"    {s.name} = {s.name}.sum(0)"
@@ -181,7 +182,7 @@ class _Launch:
 
     def _kept(self, carry: Carry) -> str:
         """The states of chunks, or of every so many of them."""
-        count = f"NC // {BORDER_CHUNKS} * H" if carry.borders else "NC * H"
+        count = f"({_BORDERS}) * H" if carry.borders else "NC * H"
         shape = ", ".join([count, *(SIZES[a] for a in self.program.carry.axes)])
         return f"    {carry.kept} = {self._empty(shape, True)}"
 
@@ -216,7 +217,8 @@ class _Launch:
         """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
         scanning = any(scan.carry for scan in plan.scans)
-        grid = "scans.number * H" if scanning else "NC * H"
+        clocks = plan.role == "clocks"
+        grid = "scans.number * H" if scanning else f"({_BORDERS}) * H" if clocks else "NC * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
         cut = "".join(plan.cut)
@@ -237,8 +239,10 @@ class _Launch:
                 f'    {n} = triton.cdiv({n[1:]}, config["B{n[1:]}"])' for n in dict.fromkeys(counts)
             ]
             grid = f"({' + '.join(counts)}) * {grid}"
-        places = ["scans.rows", "scans.first_chunks"] if scanning else ["cu_seqlens", "places"]
-        args = [*kernel.pointers, *kernel.scalars, *places, "T"]
+        places = (
+            ["scans.rows", "scans.first_chunks"] if scanning or clocks else ["cu_seqlens", "places"]
+        )
+        args = [*kernel.pointers, *kernel.scalars, *places, "T", *(["scans.number"] * clocks)]
         args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in (*sizes, EXTENDED) if s in kernel.constants]
@@ -263,7 +267,7 @@ def module_header(tools: frozenset[str]) -> str:
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     bounded = sorted(t for t in tools if t.startswith("bounded"))
     scans = sorted(tools & {"cut", "restored", "whole"})
-    sequences = sorted(tools & {"sequence_of_chunk"})
+    sequences = sorted(tools & {"first_border", "place_of_border", "sequence_of_border"})
     launch = sorted(tools & {"whole_tile"})
     general = sorted(tools - {*bounded, *scans, *sequences, *launch})
     sources = {

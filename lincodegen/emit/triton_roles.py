@@ -74,7 +74,7 @@ class ClocksPrinter(KernelPrinter):
         if one is None:
             raise InternalError("clocks without one-sided gradients")
         self.body.assume(one.end, self._carry_name())
-        self.body.tools |= {"inner_product", "sequence_of_chunk"}
+        self.body.tools |= {"inner_product", "sequence_of_border", "place_of_border"}
         return super().text()
 
     @property
@@ -86,6 +86,11 @@ class ClocksPrinter(KernelPrinter):
 
     def _pointers(self) -> list[str]:
         return [*super()._pointers(), *self._kept, "ht", "dht"]
+
+    def _parameters(self, text: str) -> list[str]:
+        names = super()._parameters(text)
+        names[names.index("places")] = "first_chunks"
+        return [x for name in names for x in ((name, "N") if name == "T" else (name,))]
 
 
 def _print_roles(program: Program, kernel: Kernel, op: str) -> KernelText:
@@ -106,6 +111,7 @@ def _print_roles(program: Program, kernel: Kernel, op: str) -> KernelText:
         upto = " + ".join(counts[: i + 1])
         tile = " - ".join(["i_r", *counts[:i]])
         calls.append((f"i_r < {upto}", _role_call(role, tile)))
+    borders = ["first_border"] if "NB" in constants else []
     text = render(
         "kernels/roles.py.jinja",
         asdict(
@@ -127,7 +133,7 @@ def _print_roles(program: Program, kernel: Kernel, op: str) -> KernelText:
         heads,
         scalars,
         constants,
-        frozenset({"whole_tile"}).union(*(role.tools for role in roles)),
+        frozenset({"whole_tile", *borders}).union(*(role.tools for role in roles)),
         kernel,
     )
 

@@ -18,6 +18,7 @@ from lincodegen.spec.step import Node
 RESERVED = frozenset(
     (
         *("B", "T", "H", "K", "V", "W", "NT", "NK", "BT", "BK", "BV", "NR", "NC"),
+        *("N", "NB", "NV", "PK", "PV"),
         *("PRECISION", "LOG2_E"),
         *("tl", "torch", "triton", "dtype", "config", "tiles", "splits", "state", "saved", "i"),
         *("chunk_size", "batch", "length", "heads", "num_chunks", "S", "dS", "o", "do"),

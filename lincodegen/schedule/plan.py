@@ -15,7 +15,7 @@ class Stored:
 
     ``kind``: ``rows`` [B, T, H, (slots,) D]; ``square`` [B * H * NT, R, C], one a chunk;
     ``states`` [B * H * NT, K, V] and ``border`` [B * H * NT, K], likewise; ``borders``
-    [B * H * (NT // NB), K * V], states at the end of every NB-th chunk; ``parts``
+    [(B * NT // NB + B) * H, K * V], states at the end of every NB-th chunk; ``parts``
     [NK, B, T, H, (slots)], rows that every program over keys adds a part of.
     """
 

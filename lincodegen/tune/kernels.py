@@ -15,7 +15,7 @@ from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import schedule
 from lincodegen.schedule.plan import Kernel, Stored
 
-_INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS}
+_INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS, "N": 2}
 
 _PACKED = ("cu_seqlens", "first_chunks", "places")
 
