@@ -11,7 +11,6 @@ from lincodegen.program.ir import strip
 from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored
 from lincodegen.schedule.roles import BORDER_CHUNKS
 
-
 _BORDERS = f"NC // {BORDER_CHUNKS} + scans.number"
 """How many borders the scans of a call have at most."""
 

@@ -48,10 +48,7 @@ def first_border(i_b, T, first_chunks, BT: tl.constexpr, NB: tl.constexpr):
 
     It has one more than whole borders fit, so that numbers of neighbours are apart.
     """
-    if first_chunks is None:
-        i_n = i_b * tl.cdiv(T, BT)
-    else:
-        i_n = tl.load(first_chunks + i_b)
+    i_n = i_b * tl.cdiv(T, BT) if first_chunks is None else tl.load(first_chunks + i_b)
     return i_n // NB + i_b
 
 
@@ -70,8 +67,10 @@ def sequence_of_border(i_s, N, T, first_chunks, BT: tl.constexpr, NB: tl.constex
 
 @triton.jit
 def place_of_border(i_s, i_b, T, cu_seqlens, first_chunks, BT: tl.constexpr, NB: tl.constexpr):
-    """Of border ``i_s``, one of sequence ``i_b``: the sequence's first row and tokens, and the
-    number in it of the first chunk after the border before; past its last one if there is none.
+    """Of border ``i_s`` of sequence ``i_b``: the sequence's first row and tokens, and a chunk.
+
+    That is the first after the border before, by its number in the sequence; past the last one
+    if there is none.
     """
     i_c = (i_s - first_border(i_b, T, first_chunks, BT, NB)) * NB
     i_0, T, _ = place_of_sequence(i_b, T, cu_seqlens, first_chunks, BT)
