@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lincodegen.emit.formula import formula
 from lincodegen.emit.names import Names
 from lincodegen.emit.triton_rows import Clocks, Rows, check_axes
+from lincodegen.emit.triton_sums import running_text
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
@@ -243,7 +244,7 @@ class Body:
                 size = self.rows.size(tile.axes[0])
                 return f"unit_lower_inverse({self.value(tile.args[0])}, {size})", 2
             case "running":
-                return self._running(tile), 0
+                return running_text(self, tile, self._name(tile)), 0
             case "ein":
                 return self._ein(tile)
         raise EmitError(f"no Triton form of {tile!r}")
@@ -314,7 +315,7 @@ class Body:
             return f"tl.exp2({' + '.join(gaps)})"
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
-        return f"tl.where({self._mask(*masked, turned)}, tl.exp2({gap}), 0.0)"
+        return f"tl.where({self._mask(masked[0], masked[1], turned)}, tl.exp2({gap}), 0.0)"
 
     def _mask(self, to: At, origin: At, turned: bool) -> str:
         """The name of a visibility mask."""
@@ -364,52 +365,3 @@ class Body:
     def _kind(self) -> str:
         """Which tile functions hold for the decays: those for bounded ones, or the general."""
         return "bounded" if factored(self.program.form.group) else "decayed"
-
-    def _running(self, tile: Tile) -> str:
-        """Row sums minus column sums, then one reverse running sum over the tokens."""
-        points, (slot, _) = tile.attr
-        channel = "k" in tile.axes
-        groups: dict[str, list[str]] = {"own": [], "later": [], "all": []}
-        for part, (at, sign) in zip(tile.args, points, strict=True):
-            mark = "-" if sign < 0 else "+"
-            if at.border:
-                text = self.value(part, 1) + ("[None, :]" if channel and part.axes else "")
-                groups["all"].append(f"{mark} {text}")
-                continue
-            passed = self.clocks.passed(at, channel)
-            for own in (True, False):
-                chosen = [p > slot for p in passed]
-                if not any(c == own for c in chosen):
-                    continue
-                text = self._per_token(part, at.axis, [c == own for c in chosen], channel)
-                groups["own" if own else "later"].append(f"{mark} {text}")
-        terms = []
-        if groups["own"]:
-            terms.append(f"tl.cumsum({_joined(groups['own'])}, 0, reverse=True)")
-        if groups["later"]:
-            lines = self.lines_of(tile)
-            name = f"{self._name(tile)}_later"
-            lines.append(f"{name} = {_joined(groups['later'])}")
-            terms.append(f"tl.cumsum({name}, 0, reverse=True) - {name}")
-        if not terms:
-            shape = "[BT, BK]" if channel else "[BT]"
-            terms.append(f"tl.zeros({shape}, dtype=tl.float32)")
-        return " ".join([" + ".join(terms), *groups["all"]])
-
-    def _per_token(self, part: Tile, axis: str, chosen: list[bool], channel: bool) -> str:
-        """The sum over the chosen slots of each token."""
-        n = self.rows.slots(axis)
-        if n == 1:
-            return self.float_value(part, 1)
-        text = self.float_value(part)
-        if not all(chosen):
-            flags = self.rows.by_slot(axis, tuple(int(c) for c in chosen))
-            index = "[:, None]" if channel else ""
-            text = f"tl.where(({flags}){index} == 1, {text}, 0.0)"
-        shape = f"[BT, {n}, BK]" if channel else f"[BT, {n}]"
-        return f"tl.sum(tl.reshape({text}, {shape}), 1)"
-
-
-def _joined(terms: list[str]) -> str:
-    text = " ".join(terms)
-    return text.removeprefix("+ ") if text.startswith("+ ") else "-" + text[2:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from lincodegen.emit.triton_roles import WHOLE, print_kernel
@@ -150,7 +151,7 @@ class _Launch:
         results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
         first = "scans.first(dh0)" if self.summaries else "dh0"
         lines.append(f"    return {', '.join([*results, first])}")
-        return "\n\n" + "\n".join(lines) + "\n"
+        return "\n\n" + "\n".join(_needed(lines)) + "\n"
 
     def _sizes(self, state: str) -> list[str]:
         """Sizes, and operands as the kernels take them: one dtype, contiguous."""
@@ -254,6 +255,24 @@ class _Launch:
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
         lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
         return lines
+
+
+def _needed(lines: list[str]) -> list[str]:
+    """The lines of a launcher with what no other line needs left out of its sizes."""
+    text = "\n".join(lines)
+
+    def used(name: str) -> bool:
+        return len(re.findall(rf"\b{name}\b", text)) > 1
+
+    shorter: list[str] = []
+    for line in lines:
+        if line.startswith("    N, NC = ") and not used("NC"):
+            line = "    N = " + line.removeprefix("    N, NC = ").split(", chunk_count")[0]
+        if line.startswith("    dht, ht = ") and not used("ht"):
+            line = "    dht = d_state.contiguous()"
+        if not line.startswith("    cu_seqlens, places = ") or used("places"):
+            shorter.append(line)
+    return shorter
 
 
 def _goes_back(kernel: Kernel) -> bool:

@@ -248,8 +248,8 @@ class _GroupCheck:
         one, program = self.program.one_sided, self.program
         if one is None:
             return True
-        product = self.leaves[program.carry.id] * self.evaluate(program.d_carry)
-        want, got = product.sum(), self.evaluate(one.start)[()]
+        want: Any = (self.leaves[program.carry.id] * self.evaluate(program.d_carry)).sum()
+        got: Any = self.evaluate(one.start)[()]
         return (got.value - want.value) % want.prime == 0
 
     def _paired(self, cotangent: Tile, value: Array | None) -> Any:
