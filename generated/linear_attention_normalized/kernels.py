@@ -809,12 +809,11 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     v = v.to(dtype).contiguous()
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
+    N = d_state.shape[0]
     h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht, ht = d_state.contiguous(), torch.empty_like(h0)
+    dht = d_state.contiguous()
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)

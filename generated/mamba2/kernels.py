@@ -1186,7 +1186,6 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
     h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()

@@ -1120,7 +1120,6 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
     h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
