@@ -106,6 +106,17 @@ def _tiles(kernel: Kernel, extents: Extents, axis: str) -> tuple[int, ...]:
     return tuple(t for t in (16, 32, 64, 128) if t <= whole)
 
 
+def _carried(kernel: Kernel, extents: Extents, config: Config, target: Target) -> float:
+    """Entries of a state that a thread holds, of the role that holds most."""
+    cut = {"k": config.tile_k, "v": config.tile_v}
+    areas = [
+        prod(cut[a] if a in scan.cut else extents.whole(a) for a in ("k", "v"))
+        for scan in kernel.scans
+        if scan.carry is not None
+    ]
+    return max(areas, default=0) / (config.num_warps * target.warp_size)
+
+
 def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
     most, least = max(extents.slots), min(extents.slots)
 
@@ -120,16 +131,6 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
     def wide(config: Config) -> bool:
         tiles = {"k": config.tile_k, "v": config.tile_v}
         return all(tiles[a] >= min(least, extents.whole(a)) for a, least in WGMMA_TILES.items())
-
-    def carried(config: Config, target: Target) -> float:
-        """Entries of a state that a thread holds, of the role that holds most."""
-        cut = {"k": config.tile_k, "v": config.tile_v}
-        areas = [
-            prod(cut[a] if a in scan.cut else extents.whole(a) for a in ("k", "v"))
-            for scan in kernel.scans
-            if scan.carry is not None
-        ]
-        return max(areas, default=0) / (config.num_warps * target.warp_size)
 
     return (
         Limit(
@@ -150,7 +151,7 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         ),
         Limit(
             "the carried state takes at most half of a thread's registers",
-            lambda c, t: carried(c, t) <= CARRY_REGISTERS,
+            lambda c, t: _carried(kernel, extents, c, t) <= CARRY_REGISTERS,
         ),
         Limit(
             "warpgroup matrix instructions want tiles of 64 keys and 32 values",
