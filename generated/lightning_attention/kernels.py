@@ -6,12 +6,19 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.descriptors import rows_of
-from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_tile
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import keep, splits
-from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
+from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import (
+    first_border,
+    place_of_border,
+    place_of_chunk,
+    place_of_sequence,
+    sequence_of_border,
+)
+from lincodegen.runtime.tiles import inner_product
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -112,6 +119,552 @@ def lightning_attention_scan_fwd_kernel(
     )
 
 
+@triton.jit
+def lightning_attention_keys_fwd_role(
+    i_k,
+    i_bh,
+    do,
+    v,
+    k,
+    q,
+    g,
+    dq,
+    dG_t0,
+    h0,
+    ht,
+    h,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_q: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of the state over the chunks, transposed."""
+    i_h = i_bh % H
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_strict = o_i[:, None] > o_i[None, :]
+    m_diagonal = o_i[:, None] == o_i[None, :]
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO S_0: [BT, BK]
+        b_dot_t0k = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO v: [BT, BT]
+        b_dot_t0w = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
+        # dP_t0w = scale dO v: [BT, BT]
+        b_dP = scale * b_dot_t0w
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_t0w = tl.where(
+            m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+        )
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dP_t0w * ein_t0w k: [BT, BK]
+        b_dot_t0k_2 = tl.dot((b_dP * b_product_t0w).to(dtype), b_k, input_precision=PRECISION)
+        # E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
+        b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * scale * b_dot_t0k + b_dot_t0k_2
+        # diagonal of dP_t0w: [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
+        # diagonal of dP_t0w * k: [BT, BK]
+        b_product_t0k = b_diagonal_t0[:, None] * b_k.to(tl.float32)
+        # dq = (ein_t0 + ein_t0) + diagonal_t0 * k: [BT, BK]
+        b_dq = b_sum_t0k + b_product_t0k
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dG_t0 = q * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_q.to(tl.float32) * b_sum_t0k, 1)
+        # E(end, start) * S_0: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
+        # E(end, w.write) * k: [BT, BK]
+        b_product_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_k.to(tl.float32)
+        # v E(end, w.write) * k: [BV, BK]
+        b_dot_vk = tl.dot(tl.trans(b_v), b_product_wk.to(dtype), input_precision=PRECISION)
+        tl.store(
+            dq + row[:, None] * K + o_k[None, :],
+            b_dq.to(dq.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        tl.store(dG_t0 + i_k.to(tl.int64) * NR + row, b_dG_t0.to(dG_t0.dtype.element_ty), mask=m_t)
+        b_h = b_product_vk + b_dot_vk
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
+            tl.store(
+                h + p_s + o_v[:, None] * K + o_k[None, :],
+                b_h.to(dtype),
+                mask=m_v[:, None] & m_k[None, :],
+            )
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        b_h,
+        mask=m_v[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit
+def lightning_attention_keys_bwd_role(
+    i_k,
+    i_bh,
+    v,
+    do,
+    q,
+    k,
+    g,
+    dk,
+    dG_w,
+    dht,
+    dh0,
+    dh,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_q: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of its cotangent back over the chunks, transposed."""
+    i_h = i_bh % H
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = v.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_above = o_i[None, :] > o_i[:, None]
+    m_diagonal = o_i[:, None] == o_i[None, :]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
+            tl.store(
+                dh + p_s + o_v[:, None] * K + o_k[None, :],
+                b_dh.to(dtype),
+                mask=m_v[:, None] & m_k[None, :],
+            )
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # v dS_end: [BT, BK]
+        b_v_dh = tl.dot(b_v, b_dh.to(dtype), input_precision=PRECISION)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO v: [BT, BT]
+        b_dot_wt0 = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
+        # dP_t0wT = scale dO v: [BT, BT]
+        b_dPT = scale * b_dot_wt0
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_wt0 = tl.where(
+            m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        )
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dP_t0wT * ein_wt0 q: [BT, BK]
+        b_dot_wk = tl.dot((b_dPT * b_product_wt0).to(dtype), b_q, input_precision=PRECISION)
+        # E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
+        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh + b_dot_wk
+        # diagonal of dP_t0wT: [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_dPT, 0.0), 1)
+        # diagonal of dP_t0wT * q: [BT, BK]
+        b_product_wk = b_diagonal_w[:, None] * b_q.to(tl.float32)
+        # dk = (ein_w + ein_w) + diagonal_w * q: [BT, BK]
+        b_dk = b_sum_wk + b_product_wk
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # k * (ein_w + ein_w): [BT]
+        b_product_w = tl.sum(b_k.to(tl.float32) * b_sum_wk, 1)
+        # dG_w = -k * add_w: [BT]
+        b_dG_w = -b_product_w
+        # E(end, start) * dS_end: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
+        # dO factor_t0 * q: [BV, BK]
+        b_dot_vk = tl.dot(
+            tl.trans(b_do),
+            ((scale * tl.exp2(b_W + b_G))[:, None] * b_q.to(tl.float32)).to(dtype),
+            input_precision=PRECISION,
+        )
+        tl.store(
+            dk + row[:, None] * K + o_k[None, :],
+            b_dk.to(dk.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        tl.store(dG_w + i_k.to(tl.int64) * NR + row, b_dG_w.to(dG_w.dtype.element_ty), mask=m_t)
+        b_dh = b_product_vk + b_dot_vk
+    tl.store(
+        dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        b_dh,
+        mask=m_v[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit
+def lightning_attention_values_bwd_role(
+    i_v,
+    i_bh,
+    k,
+    q,
+    do,
+    g,
+    dv,
+    dht,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_q: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some values of the cotangent back over the chunks."""
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_upper = o_i[None, :] >= o_i[:, None]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dS_end k: [BT, BV]
+        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # dS_end k * E(end, w.write): [BT, BV]
+        b_product_wv = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None]
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # q k: [BT, BT]
+        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
+        # E(t0.read, w.write): [BT, BT]
+        b_decay_wt0 = tl.where(
+            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        )
+        # P_t0wT = q k * E(t0.read, w.write): [BT, BT]
+        b_PT = b_q_k * b_decay_wt0
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # P_t0wT dO: [BT, BV]
+        b_dot_wv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # scale P_t0wT dO: [BT, BV]
+        b_scaled_wv = scale * b_dot_wv
+        # dv = ein_w * E(end, w.write) + scale ein_w: [BT, BV]
+        b_dv = b_product_wv + b_scaled_wv
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        )
+        tl.store(
+            dv + row[:, None] * V + o_v[None, :],
+            b_dv.to(dv.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_dh = b_product_kv + b_dot_kv
+
+
+@triton.jit(do_not_specialize=["T"])
+def lightning_attention_scans_bwd_kernel(
+    do,
+    v,
+    k,
+    q,
+    g,
+    dq,
+    dG_t0,
+    h0,
+    ht,
+    h,
+    dk,
+    dG_w,
+    dht,
+    dh0,
+    dh,
+    dv,
+    scale,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_q: tl.constexpr,
+    H_k: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PK: tl.constexpr,
+    PV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Both scans side by side: each role walks over the chunks on its own."""
+    NK, NV = tl.cdiv(K, BK), tl.cdiv(V, BV)
+    i_r, i_bh = tl.program_id(0) % (NK + NK + NV), tl.program_id(0) // (NK + NK + NV)
+    if i_r < NK:
+        lightning_attention_keys_fwd_role(
+            i_r,
+            i_bh,
+            do,
+            v,
+            k,
+            q,
+            g,
+            dq,
+            dG_t0,
+            h0,
+            ht,
+            h,
+            scale,
+            cu_seqlens,
+            first_chunks,
+            T,
+            NR,
+            H,
+            H_v,
+            H_q,
+            H_k,
+            H_g,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            NB,
+            PRECISION,
+        )
+    elif i_r < NK + NK:
+        lightning_attention_keys_bwd_role(
+            i_r - NK,
+            i_bh,
+            v,
+            do,
+            q,
+            k,
+            g,
+            dk,
+            dG_w,
+            dht,
+            dh0,
+            dh,
+            scale,
+            cu_seqlens,
+            first_chunks,
+            T,
+            NR,
+            H,
+            H_v,
+            H_q,
+            H_k,
+            H_g,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            NB,
+            PRECISION,
+        )
+    else:
+        lightning_attention_values_bwd_role(
+            i_r - NK - NK,
+            i_bh,
+            k,
+            q,
+            do,
+            g,
+            dv,
+            dht,
+            scale,
+            cu_seqlens,
+            first_chunks,
+            T,
+            H,
+            H_q,
+            H_k,
+            H_g,
+            K,
+            V,
+            BT,
+            PK,
+            BV,
+            PRECISION,
+        )
+
+
+@triton.jit(do_not_specialize=["T", "N"])
+def lightning_attention_clocks_bwd_kernel(
+    dG_t0,
+    dG_w,
+    g,
+    dg,
+    h,
+    dh,
+    ht,
+    dht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    N,
+    H: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    NB: tl.constexpr,
+):
+    """Gradients of the log decays: sums of those of the clocks later on."""
+    i_s, i_h = tl.program_id(0) // H, tl.program_id(0) % H
+    i_b = sequence_of_border(i_s, N, T, first_chunks, BT, NB)
+    i_0, T, i_c = place_of_border(i_s, i_b, T, cu_seqlens, first_chunks, BT, NB)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    if i_c < NT:
+        i_end = tl.minimum(i_c + NB, NT)
+        if i_end == NT:
+            b_dG_end = inner_product(ht, dht, i_b.to(tl.int64) * H + i_h, K * V)
+        else:
+            b_dG_end = inner_product(h, dh, i_s.to(tl.int64) * H + i_h, K * V)
+        for i in range(i_end - i_c):
+            i_t = i_end - 1 - i
+            o_t = i_t * BT + o_i
+            m_t = o_t < T
+            row = (i_0 + o_t) * H + i_h
+            b_dG_t0 = tl.load(dG_t0 + row, mask=m_t, other=0.0).to(tl.float32)
+            b_dG_w = tl.load(dG_w + row, mask=m_t, other=0.0).to(tl.float32)
+            row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+            b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+            b_g = tl.where(b_g < -256.0, -256.0, b_g)
+            # sum dG_t0
+            b_total = tl.sum(b_dG_t0, 0)
+            # dG_end + sum dG_t0
+            b_sum = b_dG_end + b_total
+            # sum dG_w
+            b_total_2 = tl.sum(b_dG_w, 0)
+            # sum over later rows: [BT]
+            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
+            # dg = sum over later rows: [BT]
+            b_dg = tl.where(b_g > -256.0, b_later_tok, 0.0)
+            tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+            b_dG_end = b_sum + b_total_2
+
+
 @triton.jit(do_not_specialize=["T"])
 def lightning_attention_states_fwd_kernel(
     k,
@@ -185,269 +738,6 @@ def lightning_attention_states_fwd_kernel(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
         b_h,
         mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def lightning_attention_scan_bwd_kernel(
-    k,
-    q,
-    do,
-    g,
-    dv,
-    dht,
-    dh0,
-    dh,
-    scale,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_q: tl.constexpr,
-    H_k: tl.constexpr,
-    H_g: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the cotangent of the state back over the chunks."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = element_type(k)
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
-    b_dh = tl.load(
-        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = NT - 1 - i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-        row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
-        row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
-        tl.store(
-            dh + p_s + o_k[:, None] * V + o_v[None, :],
-            b_dh.to(dtype),
-            mask=m_k[:, None] & m_v[None, :],
-        )
-        # dS_end k: [BT, BV]
-        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
-        # dS_end k * E(end, w.write): [BT, BV]
-        b_product_wv = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None]
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-        )
-        # P_t0wT = q k * E(t0.read, w.write): [BT, BT]
-        b_PT = b_q_k * b_decay_wt0
-        # P_t0wT dO: [BT, BV]
-        b_dot_wv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
-        # scale P_t0wT dO: [BT, BV]
-        b_scaled_wv = scale * b_dot_wv
-        # dv = ein_w * E(end, w.write) + scale ein_w: [BT, BV]
-        b_dv = b_product_wv + b_scaled_wv
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
-        # dO_t0 = scale dO: [BT, BV]
-        b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
-        )
-        tl.store(
-            dv + row[:, None] * V + o_v[None, :],
-            b_dv.to(dv.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_dh = b_product_kv + b_dot_kv
-    tl.store(
-        dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_dh,
-        mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def lightning_attention_gradient_bwd_kernel(
-    v,
-    dh,
-    k,
-    h,
-    do,
-    q,
-    g,
-    dg,
-    dq,
-    dk,
-    scale,
-    cu_seqlens,
-    places,
-    T,
-    NR,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    H_q: tl.constexpr,
-    H_k: tl.constexpr,
-    H_g: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Gradients of every chunk from the states and cotangents around it."""
-    NK = tl.cdiv(K, BK)
-    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_h = i_c % H
-    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
-    dtype = v.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = i_k * BK + tl.arange(0, BK)
-    m_k = o_k < K
-    m_lower = o_i[:, None] >= o_i[None, :]
-    m_upper = o_i[None, :] >= o_i[:, None]
-    o_t = i_t * BT + o_i
-    m_t = o_t < T
-    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_c.to(tl.int64)
-    row = (i_0 + o_t) * H + i_h
-    b_v_dh = tl.zeros([BT, BK], dtype=tl.float32)
-    b_product = 0.0
-    b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dot_wt0 = tl.zeros([BT, BT], dtype=tl.float32)
-    for i_v in range(tl.cdiv(V, BV)):
-        o_v = i_v * BV + tl.arange(0, BV)
-        m_v = o_v < V
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_dh = tl.load(
-            dh + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        b_h = tl.load(
-            h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        # v dS_end: [BT, BK]
-        b_v_dh += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
-        # dS_end * S_0
-        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
-        # dO v: [BT, BT]
-        b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
-        # dO S_0: [BT, BK]
-        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dO v: [BT, BT]
-        b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
-    b_k = tl.load(
-        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    b_q = tl.load(
-        q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-    b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-    b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-    b_W_end = tl.sum(b_g_whole, 0)
-    b_G_end = tl.sum(b_g - b_g_whole, 0)
-    b_W = tl.cumsum(b_g_whole, 0)
-    b_G = tl.cumsum(b_g - b_g_whole, 0)
-    # E(end, w.write): [BT]
-    b_decay_w = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))
-    # q k: [BT, BT]
-    b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_t0w = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
-    # E(t0.read, start): [BT]
-    b_decay_t0 = tl.exp2(b_W + b_G)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_wt0 = tl.where(
-        m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-    )
-    # k * ein_w * E(end, w.write): [BT]
-    b_product_w = tl.sum(b_k.to(tl.float32) * b_v_dh, 1) * b_decay_w
-    # sum ein_w * E(end, w.write)
-    b_total = tl.sum(b_product_w, 0)
-    # sum ein_w + ein_ * E(end, start)
-    b_sum = b_total + b_product * tl.exp2(b_W_end + b_G_end)
-    # dP_t0w = scale dO v: [BT, BT]
-    b_dP = scale * b_dot_t0w
-    # dP_t0w * ein_t0w * E(t0.read, w.write): [BT, BT]
-    b_product_t0w = b_dP * b_q_k * b_decay_t0w
-    # sum ein_t0w * E(t0.read, w.write): [BT]
-    b_total_w = tl.sum(b_product_t0w, 0)
-    # ein_w * E(end, w.write) + sum ein_t0w: [BT]
-    b_sum_w = b_product_w + b_total_w
-    # scale dO S_0: [BT, BK]
-    b_scaled_t0k = scale * b_dot_t0k
-    # sum ein_t0w * E(t0.read, w.write): [BT]
-    b_total_t0 = tl.sum(b_product_t0w, 1)
-    # ein_t0 * E(t0.read, start) + sum ein_t0w: [BT]
-    b_sum_t0 = tl.sum(b_q.to(tl.float32) * b_scaled_t0k, 1) * b_decay_t0 + b_total_t0
-    # dg = sum over later rows: [BT]
-    b_dg = tl.cumsum(-b_sum_w + b_sum_t0, 0, reverse=True) + b_sum
-    # E(t0.read, start) * scale ein_t0: [BT, BK]
-    b_product_t0k = b_decay_t0[:, None] * b_scaled_t0k
-    # dP_t0w * E(t0.read, w.write) k: [BT, BK]
-    b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0w).to(dtype), b_k, input_precision=PRECISION)
-    # dq = E(t0.read, start) * factor_t0 + ein_t0w k: [BT, BK]
-    b_dq = b_product_t0k + b_dot_t0k_2
-    # E(end, w.write) * v dS_end: [BT, BK]
-    b_product_wk = b_decay_w[:, None] * b_v_dh
-    # dP_t0wT = scale dO v: [BT, BT]
-    b_dPT = scale * b_dot_wt0
-    # dP_t0wT * E(t0.read, w.write) q: [BT, BK]
-    b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_q, input_precision=PRECISION)
-    # dk = E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
-    b_dk = b_product_wk + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-    tl.store(
-        dq + row[:, None] * K + o_k[None, :],
-        b_dq.to(dq.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
-    )
-    tl.store(
-        dk + row[:, None] * K + o_k[None, :],
-        b_dk.to(dk.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
     )
 
 
@@ -694,7 +984,6 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(v, state, chunk_size, packed)
-    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -812,7 +1101,6 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
-            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -828,41 +1116,14 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     k = k.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
-    h0, h, *kept = saved
+    h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    if h is None:
-        config = tiles("lightning_attention", "states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        lightning_attention_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            rows_of(k, "BK", config, chunk_size, scans.rows),
-            rows_of(v, "BV", config, chunk_size, scans.rows),
-            g,
-            h0,
-            ht,
-            h,
-            scans.rows,
-            scans.first_chunks,
-            T,
-            H=H,
-            H_v=v.shape[2],
-            H_k=k.shape[2],
-            H_g=g.shape[2],
-            K=K,
-            V=V,
-            BT=chunk_size,
-            BK=config["BK"],
-            BV=config["BV"],
-            PRECISION=dot_precision(dtype, config),
-            num_warps=config["num_warps"],
-            num_stages=config["num_stages"],
-        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
-        config = tiles("lightning_attention", "scan_bwd", "v", v, K=K, V=V)
+        config = tiles("lightning_attention", "scans_bwd", "v", v, K=K, V=V)
         lightning_attention_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             do,
             q,
@@ -887,54 +1148,36 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         )
         dht = scans.backward(dht, passed)
     dh0 = torch.empty_like(dht)
-    config = tiles("lightning_attention", "scan_bwd", "v", v, K=K, V=V)
+    config = tiles("lightning_attention", "scans_bwd", "kv", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    NV = triton.cdiv(V, config["BV"])
+    dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    dG_t0 = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
+    dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    dG_w = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    lightning_attention_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        rows_of(q, "BK", config, chunk_size, scans.rows),
-        rows_of(do, "BV", config, chunk_size, scans.rows),
+    h = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
+    dh = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
+    lightning_attention_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
+        do,
+        v,
+        k,
+        q,
         g,
-        dv,
+        dq,
+        dG_t0,
+        h0,
+        ht,
+        h,
+        dk,
+        dG_w,
         dht,
         dh0,
         dh,
+        dv,
         scale,
         scans.rows,
         scans.first_chunks,
-        T,
-        H=H,
-        H_q=q.shape[2],
-        H_k=k.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("lightning_attention", "gradient_bwd", "kv", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
-    dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    lightning_attention_gradient_bwd_kernel[(NK * NC * H,)](
-        v,
-        dh,
-        k,
-        h,
-        do,
-        q,
-        g,
-        dg,
-        dq,
-        dk,
-        scale,
-        cu_seqlens,
-        places,
         T,
         B * T * H,
         H=H,
@@ -947,9 +1190,37 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
+        PK=whole_tile(K),
+        PV=whole_tile(V),
+        NB=8,
         PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    dg = dg.sum(0)
+    dG_t0 = dG_t0.sum(0)
+    dG_w = dG_w.sum(0)
+    config = tiles("lightning_attention", "clocks_bwd", "", v, K=K, V=V)
+    dg = torch.empty(B, T, H, dtype=torch.float32, device=v.device)
+    lightning_attention_clocks_bwd_kernel[((NC // 8 + scans.number) * H,)](
+        dG_t0,
+        dG_w,
+        g,
+        dg,
+        h,
+        dh,
+        ht,
+        dht,
+        scans.rows,
+        scans.first_chunks,
+        T,
+        scans.number,
+        H=H,
+        H_g=g.shape[2],
+        K=K,
+        V=V,
+        BT=chunk_size,
+        NB=8,
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     return dv, dq, dk, dg, scans.first(dh0)

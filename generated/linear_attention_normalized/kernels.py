@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.descriptors import rows_of
-from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_tile
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored, whole
@@ -93,6 +93,334 @@ def linear_attention_normalized_S_scan_fwd_kernel(
     )
 
 
+@triton.jit
+def linear_attention_normalized_S_keys_fwd_role(
+    i_k,
+    i_bh,
+    do,
+    v,
+    k,
+    dqs,
+    h0,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_k: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of the state over the chunks, transposed."""
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_lower = o_i[:, None] >= o_i[None, :]
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row = (i_0 + o_t) * H + i_h
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO_t0 S_0: [BT, BK]
+        b_dO_h = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dP_t0w = dO_t0 v: [BT, BT]
+        b_dP = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dP_t0w * E(t0.read, w.write) k: [BT, BK]
+        b_dot_t0k = tl.dot(
+            (b_dP * tl.where(m_lower, 1.0, 0.0)).to(dtype), b_k, input_precision=PRECISION
+        )
+        # dqs = dO_t0 S_0 + ein_t0w k: [BT, BK]
+        b_dqs = b_dO_h + b_dot_t0k
+        # v k: [BV, BK]
+        b_v_k = tl.dot(tl.trans(b_v), b_k, input_precision=PRECISION)
+        tl.store(
+            dqs + row[:, None] * K + o_k[None, :],
+            b_dqs.to(dqs.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        b_h = b_h + b_v_k
+
+
+@triton.jit
+def linear_attention_normalized_S_keys_bwd_role(
+    i_k,
+    i_bh,
+    v,
+    do,
+    qs,
+    dk,
+    dht,
+    dh0,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_qs: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of its cotangent back over the chunks, transposed."""
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = v.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_upper = o_i[None, :] >= o_i[:, None]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row = (i_0 + o_t) * H + i_h
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dS_end v: [BT, BK]
+        b_dh_v = tl.dot(b_v, b_dh.to(dtype), input_precision=PRECISION)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dP_t0wT = dO_t0 v: [BT, BT]
+        b_dPT = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
+        b_qs = tl.load(
+            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dP_t0wT * E(t0.read, w.write) qs: [BT, BK]
+        b_dot_wk = tl.dot(
+            (b_dPT * tl.where(m_upper, 1.0, 0.0)).to(dtype), b_qs, input_precision=PRECISION
+        )
+        # dk = dS_end v + ein_wt0 qs: [BT, BK]
+        b_dk = b_dh_v + b_dot_wk
+        # dO_t0 qs: [BV, BK]
+        b_dO_qs = tl.dot(tl.trans(b_do), b_qs, input_precision=PRECISION)
+        tl.store(
+            dk + row[:, None] * K + o_k[None, :],
+            b_dk.to(dk.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        b_dh = b_dh + b_dO_qs
+    tl.store(
+        dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        b_dh,
+        mask=m_v[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit
+def linear_attention_normalized_S_values_bwd_role(
+    i_v,
+    i_bh,
+    k,
+    qs,
+    do,
+    dv,
+    dht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_qs: tl.constexpr,
+    H_k: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some values of the cotangent back over the chunks."""
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = k.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_upper = o_i[None, :] >= o_i[:, None]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
+        row = (i_0 + o_t) * H + i_h
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dS_end k: [BT, BV]
+        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
+        b_qs = tl.load(
+            qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # qs k: [BT, BT]
+        b_qs_k = tl.dot(b_k, tl.trans(b_qs), input_precision=PRECISION)
+        # P_t0wT = qs k * E(t0.read, w.write): [BT, BT]
+        b_PT = b_qs_k * tl.where(m_upper, 1.0, 0.0)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # P_t0wT dO_t0: [BT, BV]
+        b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # dv = dS_end k + P_t0wT dO_t0: [BT, BV]
+        b_dv = b_dh_k + b_PT_dO
+        # dO_t0 qs: [BK, BV]
+        b_dO_qs = tl.dot(tl.trans(b_qs), b_do, input_precision=PRECISION)
+        tl.store(
+            dv + row[:, None] * V + o_v[None, :],
+            b_dv.to(dv.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_dh = b_dh + b_dO_qs
+
+
+@triton.jit(do_not_specialize=["T"])
+def linear_attention_normalized_S_scans_bwd_kernel(
+    do,
+    v,
+    k,
+    dqs,
+    h0,
+    qs,
+    dk,
+    dht,
+    dh0,
+    dv,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_v: tl.constexpr,
+    H_k: tl.constexpr,
+    H_qs: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PK: tl.constexpr,
+    PV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Both scans side by side: each role walks over the chunks on its own."""
+    NK, NV = tl.cdiv(K, BK), tl.cdiv(V, BV)
+    i_r, i_bh = tl.program_id(0) % (NK + NK + NV), tl.program_id(0) // (NK + NK + NV)
+    if i_r < NK:
+        linear_attention_normalized_S_keys_fwd_role(
+            i_r,
+            i_bh,
+            do,
+            v,
+            k,
+            dqs,
+            h0,
+            cu_seqlens,
+            first_chunks,
+            T,
+            H,
+            H_v,
+            H_k,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            PRECISION,
+        )
+    elif i_r < NK + NK:
+        linear_attention_normalized_S_keys_bwd_role(
+            i_r - NK,
+            i_bh,
+            v,
+            do,
+            qs,
+            dk,
+            dht,
+            dh0,
+            cu_seqlens,
+            first_chunks,
+            T,
+            H,
+            H_v,
+            H_qs,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            PRECISION,
+        )
+    else:
+        linear_attention_normalized_S_values_bwd_role(
+            i_r - NK - NK,
+            i_bh,
+            k,
+            qs,
+            do,
+            dv,
+            dht,
+            cu_seqlens,
+            first_chunks,
+            T,
+            H,
+            H_qs,
+            H_k,
+            K,
+            V,
+            BT,
+            PK,
+            BV,
+            PRECISION,
+        )
+
+
 @triton.jit(do_not_specialize=["T"])
 def linear_attention_normalized_S_states_fwd_kernel(
     k,
@@ -152,189 +480,6 @@ def linear_attention_normalized_S_states_fwd_kernel(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
         b_h,
         mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def linear_attention_normalized_S_scan_bwd_kernel(
-    k,
-    qs,
-    do,
-    dv,
-    dht,
-    dh0,
-    dh,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_qs: tl.constexpr,
-    H_k: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the cotangent of the state back over the chunks."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = element_type(k)
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
-    b_dh = tl.load(
-        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = NT - 1 - i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-        row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
-        row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
-        tl.store(
-            dh + p_s + o_k[:, None] * V + o_v[None, :],
-            b_dh.to(dtype),
-            mask=m_k[:, None] & m_v[None, :],
-        )
-        # dS_end k: [BT, BV]
-        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
-        # qs k: [BT, BT]
-        b_qs_k = tl.dot(b_k, tl.trans(b_qs), input_precision=PRECISION)
-        # P_t0wT = qs k * E(t0.read, w.write): [BT, BT]
-        b_PT = b_qs_k * tl.where(m_upper, 1.0, 0.0)
-        # P_t0wT dO_t0: [BT, BV]
-        b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
-        # dv = dS_end k + P_t0wT dO_t0: [BT, BV]
-        b_dv = b_dh_k + b_PT_dO
-        # dO_t0 qs: [BK, BV]
-        b_dO_qs = tl.dot(tl.trans(b_qs), b_do, input_precision=PRECISION)
-        tl.store(
-            dv + row[:, None] * V + o_v[None, :],
-            b_dv.to(dv.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_dh = b_dh + b_dO_qs
-    tl.store(
-        dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_dh,
-        mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def linear_attention_normalized_S_gradient_bwd_kernel(
-    do,
-    h,
-    v,
-    k,
-    dh,
-    qs,
-    dqs,
-    dk,
-    cu_seqlens,
-    places,
-    T,
-    H: tl.constexpr,
-    H_v: tl.constexpr,
-    H_qs: tl.constexpr,
-    H_k: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Gradients of every chunk from the states and cotangents around it."""
-    NK = tl.cdiv(K, BK)
-    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_h = i_c % H
-    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
-    dtype = do.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = i_k * BK + tl.arange(0, BK)
-    m_k = o_k < K
-    m_lower = o_i[:, None] >= o_i[None, :]
-    m_upper = o_i[None, :] >= o_i[:, None]
-    o_t = i_t * BT + o_i
-    m_t = o_t < T
-    row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-    i_n = i_c.to(tl.int64)
-    row = (i_0 + o_t) * H + i_h
-    b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dP = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dPT = tl.zeros([BT, BT], dtype=tl.float32)
-    for i_v in range(tl.cdiv(V, BV)):
-        o_v = i_v * BV + tl.arange(0, BV)
-        m_v = o_v < V
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_h = tl.load(
-            h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_dh = tl.load(
-            dh + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        # dO_t0 S_0: [BT, BK]
-        b_dO_h += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dP_t0w = dO_t0 v: [BT, BT]
-        b_dP += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
-        # dS_end v: [BT, BK]
-        b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
-        # dP_t0wT = dO_t0 v: [BT, BT]
-        b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-    row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-    row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
-    b_k = tl.load(
-        k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    b_qs = tl.load(
-        qs + row_qs[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    # dP_t0w * E(t0.read, w.write) k: [BT, BK]
-    b_dot_t0k = tl.dot(
-        (b_dP * tl.where(m_lower, 1.0, 0.0)).to(dtype), b_k, input_precision=PRECISION
-    )
-    # dqs = dO_t0 S_0 + ein_t0w k: [BT, BK]
-    b_dqs = b_dO_h + b_dot_t0k
-    # dP_t0wT * E(t0.read, w.write) qs: [BT, BK]
-    b_dot_wk = tl.dot(
-        (b_dPT * tl.where(m_upper, 1.0, 0.0)).to(dtype), b_qs, input_precision=PRECISION
-    )
-    # dk = dS_end v + ein_wt0 qs: [BT, BK]
-    b_dk = b_dh_v + b_dot_wk
-    tl.store(
-        dqs + row[:, None] * K + o_k[None, :],
-        b_dqs.to(dqs.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
-    )
-    tl.store(
-        dk + row[:, None] * K + o_k[None, :],
-        b_dk.to(dk.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
     )
 
 
@@ -534,7 +679,6 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(v, state, chunk_size, packed)
-    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -648,7 +792,6 @@ def forward_S(v, qs, k, state, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
-            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -662,42 +805,15 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
     v = v.to(dtype).contiguous()
     qs = qs.to(dtype).contiguous()
     k = k.to(dtype).contiguous()
-    N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
-    h0, h, *kept = saved
+    N = d_state.shape[0]
+    h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
-    dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    if h is None:
-        config = tiles("linear_attention_normalized", "S_states_fwd", "v", v, K=K, V=V)
-        h = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-        linear_attention_normalized_S_states_fwd_kernel[
-            (triton.cdiv(V, config["BV"]) * scans.number * H,)
-        ](
-            rows_of(k, "BK", config, chunk_size, scans.rows),
-            rows_of(v, "BV", config, chunk_size, scans.rows),
-            h0,
-            ht,
-            h,
-            scans.rows,
-            scans.first_chunks,
-            T,
-            H=H,
-            H_v=v.shape[2],
-            H_k=k.shape[2],
-            K=K,
-            V=V,
-            BT=chunk_size,
-            BK=config["BK"],
-            BV=config["BV"],
-            PRECISION=dot_precision(dtype, config),
-            num_warps=config["num_warps"],
-            num_stages=config["num_stages"],
-        )
+    dht = d_state.contiguous()
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
-        config = tiles("linear_attention_normalized", "S_scan_bwd", "v", v, K=K, V=V)
+        config = tiles("linear_attention_normalized", "S_scans_bwd", "v", v, K=K, V=V)
         linear_attention_normalized_S_summary_bwd_kernel[
             (triton.cdiv(V, config["BV"]) * scans.number * H,)
         ](
@@ -721,59 +837,37 @@ def backward_S(saved, v, qs, k, do, d_state, chunk_size, packed=None):
         )
         dht = scans.backward(dht, passed)
     dh0 = torch.empty_like(dht)
-    config = tiles("linear_attention_normalized", "S_scan_bwd", "v", v, K=K, V=V)
+    config = tiles("linear_attention_normalized", "S_scans_bwd", "kv", v, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    NV = triton.cdiv(V, config["BV"])
+    dqs = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
+    dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    dh = torch.empty(NC * H, K, V, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_scan_bwd_kernel[
-        (triton.cdiv(V, config["BV"]) * scans.number * H,)
-    ](
-        rows_of(k, "BK", config, chunk_size, scans.rows),
-        rows_of(qs, "BK", config, chunk_size, scans.rows),
-        rows_of(do, "BV", config, chunk_size, scans.rows),
-        dv,
+    linear_attention_normalized_S_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
+        do,
+        v,
+        k,
+        dqs,
+        h0,
+        qs,
+        dk,
         dht,
         dh0,
-        dh,
+        dv,
         scans.rows,
         scans.first_chunks,
         T,
         H=H,
-        H_qs=qs.shape[2],
-        H_k=k.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("linear_attention_normalized", "S_gradient_bwd", "kv", v, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    dqs = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
-    linear_attention_normalized_S_gradient_bwd_kernel[(NK * NC * H,)](
-        do,
-        h,
-        v,
-        k,
-        dh,
-        qs,
-        dqs,
-        dk,
-        cu_seqlens,
-        places,
-        T,
-        H=H,
         H_v=v.shape[2],
-        H_qs=qs.shape[2],
         H_k=k.shape[2],
+        H_qs=qs.shape[2],
         K=K,
         V=V,
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
+        PK=whole_tile(K),
+        PV=whole_tile(V),
         PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],

@@ -6,12 +6,19 @@ import triton
 import triton.language as tl
 
 from lincodegen.runtime.descriptors import rows_of
-from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
+from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_tile
 from lincodegen.runtime.packing import chunk_count, numbered
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
-from lincodegen.runtime.schedules import keep, splits
-from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
+from lincodegen.runtime.schedules import splits
+from lincodegen.runtime.sequences import (
+    first_border,
+    place_of_border,
+    place_of_chunk,
+    place_of_sequence,
+    sequence_of_border,
+)
+from lincodegen.runtime.tiles import inner_product
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -123,6 +130,575 @@ def mamba2_scan_fwd_kernel(
     )
 
 
+@triton.jit
+def mamba2_keys_fwd_role(
+    i_k,
+    i_bh,
+    do,
+    x,
+    dt,
+    B_rows,
+    C,
+    g,
+    dC,
+    dG_t0,
+    h0,
+    ht,
+    h,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_x: tl.constexpr,
+    H_dt: tl.constexpr,
+    H_C: tl.constexpr,
+    H_B_rows: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of the state over the chunks, transposed."""
+    i_h = i_bh % H
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = do.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_strict = o_i[:, None] > o_i[None, :]
+    m_diagonal = o_i[:, None] == o_i[None, :]
+    b_h = tl.load(
+        h0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO_t0 S_0: [BT, BK]
+        b_dO_h = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
+        b_x = tl.load(
+            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # x dO_t0: [BT, BT]
+        b_x_dO = tl.dot(b_do, tl.trans(b_x), input_precision=PRECISION)
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        # dP_t0w = dt * x dO_t0: [BT, BT]
+        b_dP = b_dt[None, :] * b_x_dO
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_t0w = tl.where(
+            m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+        )
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
+        )
+        # dP_t0w * ein_t0w B_rows: [BT, BK]
+        b_dot_t0k = tl.dot((b_dP * b_product_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
+        # E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
+        b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * b_dO_h + b_dot_t0k
+        # diagonal of dP_t0w: [BT]
+        b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
+        # diagonal of dP_t0w * B_rows: [BT, BK]
+        b_product_t0k = b_diagonal_t0[:, None] * b_B_rows.to(tl.float32)
+        # dC = (ein_t0 + ein_t0) + diagonal_t0 * B_rows: [BT, BK]
+        b_dC = b_sum_t0k + b_product_t0k
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dG_t0 = C * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_C.to(tl.float32) * b_sum_t0k, 1)
+        # E(end, start) * S_0: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
+        # E(end, w.write) * dt * B_rows: [BT, BK]
+        b_product_wk = (tl.exp2((b_W_end - b_W) + (b_G_end - b_G)) * b_dt)[:, None] * b_B_rows.to(
+            tl.float32
+        )
+        # x ein_w * B_rows: [BV, BK]
+        b_dot_vk = tl.dot(tl.trans(b_x), b_product_wk.to(dtype), input_precision=PRECISION)
+        tl.store(
+            dC + row[:, None] * K + o_k[None, :],
+            b_dC.to(dC.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        tl.store(dG_t0 + i_k.to(tl.int64) * NR + row, b_dG_t0.to(dG_t0.dtype.element_ty), mask=m_t)
+        b_h = b_product_vk + b_dot_vk
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
+            tl.store(
+                h + p_s + o_v[:, None] * K + o_k[None, :],
+                b_h.to(dtype),
+                mask=m_v[:, None] & m_k[None, :],
+            )
+    tl.store(
+        ht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        b_h,
+        mask=m_v[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit
+def mamba2_keys_bwd_role(
+    i_k,
+    i_bh,
+    x,
+    do,
+    C,
+    B_rows,
+    dt,
+    g,
+    ddt,
+    dB_rows,
+    dG_w,
+    dht,
+    dh0,
+    dh,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_x: tl.constexpr,
+    H_dt: tl.constexpr,
+    H_C: tl.constexpr,
+    H_B_rows: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some keys of its cotangent back over the chunks, transposed."""
+    i_h = i_bh % H
+    i_s = first_border(i_bh // H, T, first_chunks, BT, NB)
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = x.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = i_k * BK + tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = tl.arange(0, BV)
+    m_v = o_v < V
+    m_above = o_i[None, :] > o_i[:, None]
+    m_diagonal = o_i[:, None] == o_i[None, :]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        mask=m_v[:, None] & m_k[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        if i_t % NB == NB - 1:
+            p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
+            tl.store(
+                dh + p_s + o_v[:, None] * K + o_k[None, :],
+                b_dh.to(dtype),
+                mask=m_v[:, None] & m_k[None, :],
+            )
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_x = tl.load(
+            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # x dS_end: [BT, BK]
+        b_x_dh = tl.dot(b_x, b_dh.to(dtype), input_precision=PRECISION)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # x dO_t0: [BT, BT]
+        b_x_dO = tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
+        b_product_wt0 = tl.where(
+            m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        )
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # ein_wt0 * ein_wt0 C: [BT, BK]
+        b_dot_wk = tl.dot((b_x_dO * b_product_wt0).to(dtype), b_C, input_precision=PRECISION)
+        # E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
+        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_x_dh + b_dot_wk
+        # diagonal of x dO_t0: [BT]
+        b_diagonal_w = tl.sum(tl.where(m_diagonal, b_x_dO, 0.0), 1)
+        # (ein_w + ein_w) + diagonal_w * C: [BT, BK]
+        b_sum_wk_2 = b_sum_wk + b_diagonal_w[:, None] * b_C.to(tl.float32)
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
+        )
+        # ddt = B_rows * (add_w + ein_w): [BT]
+        b_ddt = tl.sum(b_B_rows.to(tl.float32) * b_sum_wk_2, 1)
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        # dB_rows = dt * (add_w + ein_w): [BT, BK]
+        b_dB_rows = b_dt[:, None] * b_sum_wk_2
+        # B_rows * dt * add_w: [BT]
+        b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_dt[:, None] * b_sum_wk, 1)
+        # dG_w = -B_rows * ein_w: [BT]
+        b_dG_w = -b_product_w
+        # E(end, start) * dS_end: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
+        # dO_t0 E(t0.read, start) * C: [BV, BK]
+        b_dot_vk = tl.dot(
+            tl.trans(b_do),
+            (tl.exp2(b_W + b_G)[:, None] * b_C.to(tl.float32)).to(dtype),
+            input_precision=PRECISION,
+        )
+        tl.store(ddt + i_k.to(tl.int64) * NR + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
+        tl.store(
+            dB_rows + row[:, None] * K + o_k[None, :],
+            b_dB_rows.to(dB_rows.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
+        tl.store(dG_w + i_k.to(tl.int64) * NR + row, b_dG_w.to(dG_w.dtype.element_ty), mask=m_t)
+        b_dh = b_product_vk + b_dot_vk
+    tl.store(
+        dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
+        b_dh,
+        mask=m_v[:, None] & m_k[None, :],
+    )
+
+
+@triton.jit
+def mamba2_values_bwd_role(
+    i_v,
+    i_bh,
+    B_rows,
+    C,
+    do,
+    dt,
+    g,
+    dx,
+    dht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    H: tl.constexpr,
+    H_dt: tl.constexpr,
+    H_C: tl.constexpr,
+    H_B_rows: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Carries some values of the cotangent back over the chunks."""
+    i_h = i_bh % H
+    i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
+    NT = tl.cdiv(T, BT)
+    dtype = B_rows.dtype.element_ty
+    o_i = tl.arange(0, BT)
+    o_k = tl.arange(0, BK)
+    m_k = o_k < K
+    o_v = i_v * BV + tl.arange(0, BV)
+    m_v = o_v < V
+    m_upper = o_i[None, :] >= o_i[:, None]
+    b_dh = tl.load(
+        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
+    )
+    for i in range(NT):
+        i_t = NT - 1 - i
+        o_t = i_t * BT + o_i
+        m_t = o_t < T
+        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
+        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
+        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
+        row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
+        )
+        # dS_end B_rows: [BT, BV]
+        b_dh_B = tl.dot(b_B_rows, b_dh.to(dtype), input_precision=PRECISION)
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # C B_rows: [BT, BT]
+        b_C_B = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        b_W = tl.cumsum(b_g_whole, 0)
+        # E(t0.read, w.write): [BT, BT]
+        b_decay_wt0 = tl.where(
+            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        )
+        # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
+        b_PT = b_C_B * b_decay_wt0
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # P_t0wT dO_t0: [BT, BV]
+        b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
+        # dZ_w = ein_w * E(end, w.write) + P_t0wT dO_t0: [BT, BV]
+        b_dZ = b_dh_B * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + b_PT_dO
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        # dx = dZ_w * dt: [BT, BV]
+        b_dx = b_dZ * b_dt[:, None]
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 * E(t0.read, start) C: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans(b_C),
+            (b_do.to(tl.float32) * tl.exp2(b_W + b_G)[:, None]).to(dtype),
+            input_precision=PRECISION,
+        )
+        tl.store(
+            dx + row[:, None] * V + o_v[None, :],
+            b_dx.to(dx.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_dh = b_product_kv + b_dot_kv
+
+
+@triton.jit(do_not_specialize=["T"])
+def mamba2_scans_bwd_kernel(
+    do,
+    x,
+    dt,
+    B_rows,
+    C,
+    g,
+    dC,
+    dG_t0,
+    h0,
+    ht,
+    h,
+    ddt,
+    dB_rows,
+    dG_w,
+    dht,
+    dh0,
+    dh,
+    dx,
+    cu_seqlens,
+    first_chunks,
+    T,
+    NR,
+    H: tl.constexpr,
+    H_x: tl.constexpr,
+    H_dt: tl.constexpr,
+    H_C: tl.constexpr,
+    H_B_rows: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PK: tl.constexpr,
+    PV: tl.constexpr,
+    NB: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Both scans side by side: each role walks over the chunks on its own."""
+    NK, NV = tl.cdiv(K, BK), tl.cdiv(V, BV)
+    i_r, i_bh = tl.program_id(0) % (NK + NK + NV), tl.program_id(0) // (NK + NK + NV)
+    if i_r < NK:
+        mamba2_keys_fwd_role(
+            i_r,
+            i_bh,
+            do,
+            x,
+            dt,
+            B_rows,
+            C,
+            g,
+            dC,
+            dG_t0,
+            h0,
+            ht,
+            h,
+            cu_seqlens,
+            first_chunks,
+            T,
+            NR,
+            H,
+            H_x,
+            H_dt,
+            H_C,
+            H_B_rows,
+            H_g,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            NB,
+            PRECISION,
+        )
+    elif i_r < NK + NK:
+        mamba2_keys_bwd_role(
+            i_r - NK,
+            i_bh,
+            x,
+            do,
+            C,
+            B_rows,
+            dt,
+            g,
+            ddt,
+            dB_rows,
+            dG_w,
+            dht,
+            dh0,
+            dh,
+            cu_seqlens,
+            first_chunks,
+            T,
+            NR,
+            H,
+            H_x,
+            H_dt,
+            H_C,
+            H_B_rows,
+            H_g,
+            K,
+            V,
+            BT,
+            BK,
+            PV,
+            NB,
+            PRECISION,
+        )
+    else:
+        mamba2_values_bwd_role(
+            i_r - NK - NK,
+            i_bh,
+            B_rows,
+            C,
+            do,
+            dt,
+            g,
+            dx,
+            dht,
+            cu_seqlens,
+            first_chunks,
+            T,
+            H,
+            H_dt,
+            H_C,
+            H_B_rows,
+            H_g,
+            K,
+            V,
+            BT,
+            PK,
+            BV,
+            PRECISION,
+        )
+
+
+@triton.jit(do_not_specialize=["T", "N"])
+def mamba2_clocks_bwd_kernel(
+    dG_t0,
+    dG_w,
+    g,
+    dg,
+    h,
+    dh,
+    ht,
+    dht,
+    cu_seqlens,
+    first_chunks,
+    T,
+    N,
+    H: tl.constexpr,
+    H_g: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BT: tl.constexpr,
+    NB: tl.constexpr,
+):
+    """Gradients of the log decays: sums of those of the clocks later on."""
+    i_s, i_h = tl.program_id(0) // H, tl.program_id(0) % H
+    i_b = sequence_of_border(i_s, N, T, first_chunks, BT, NB)
+    i_0, T, i_c = place_of_border(i_s, i_b, T, cu_seqlens, first_chunks, BT, NB)
+    NT = tl.cdiv(T, BT)
+    o_i = tl.arange(0, BT)
+    if i_c < NT:
+        i_end = tl.minimum(i_c + NB, NT)
+        if i_end == NT:
+            b_dG_end = inner_product(ht, dht, i_b.to(tl.int64) * H + i_h, K * V)
+        else:
+            b_dG_end = inner_product(h, dh, i_s.to(tl.int64) * H + i_h, K * V)
+        for i in range(i_end - i_c):
+            i_t = i_end - 1 - i
+            o_t = i_t * BT + o_i
+            m_t = o_t < T
+            row = (i_0 + o_t) * H + i_h
+            b_dG_t0 = tl.load(dG_t0 + row, mask=m_t, other=0.0).to(tl.float32)
+            b_dG_w = tl.load(dG_w + row, mask=m_t, other=0.0).to(tl.float32)
+            row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+            b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+            b_g = tl.where(b_g < -256.0, -256.0, b_g)
+            # sum dG_t0
+            b_total = tl.sum(b_dG_t0, 0)
+            # dG_end + sum dG_t0
+            b_sum = b_dG_end + b_total
+            # sum dG_w
+            b_total_2 = tl.sum(b_dG_w, 0)
+            # sum over later rows: [BT]
+            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
+            # dg = sum over later rows: [BT]
+            b_dg = tl.where(b_g > -256.0, b_later_tok, 0.0)
+            tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+            b_dG_end = b_sum + b_total_2
+
+
 @triton.jit(do_not_specialize=["T"])
 def mamba2_states_fwd_kernel(
     dt,
@@ -206,290 +782,6 @@ def mamba2_states_fwd_kernel(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
         b_h,
         mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def mamba2_scan_bwd_kernel(
-    B_rows,
-    C,
-    do,
-    dt,
-    g,
-    dx,
-    dht,
-    dh0,
-    dh,
-    cu_seqlens,
-    first_chunks,
-    T,
-    H: tl.constexpr,
-    H_dt: tl.constexpr,
-    H_C: tl.constexpr,
-    H_B_rows: tl.constexpr,
-    H_g: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Carries the cotangent of the state back over the chunks."""
-    i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
-    i_h = i_bh % H
-    i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
-    NT = tl.cdiv(T, BT)
-    dtype = element_type(B_rows)
-    o_i = tl.arange(0, BT)
-    o_k = tl.arange(0, BK)
-    m_k = o_k < K
-    o_v = i_v * BV + tl.arange(0, BV)
-    m_v = o_v < V
-    m_upper = o_i[None, :] >= o_i[:, None]
-    b_dh = tl.load(
-        dht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
-    for i in range(NT):
-        i_t = NT - 1 - i
-        o_t = i_t * BT + o_i
-        m_t = o_t < T
-        row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
-        row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
-        row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
-        row = (i_0 + o_t) * H + i_h
-        b_B_rows = load_rows(
-            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
-        )
-        b_C = load_rows(C, row_C, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_C), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
-        tl.store(
-            dh + p_s + o_k[:, None] * V + o_v[None, :],
-            b_dh.to(dtype),
-            mask=m_k[:, None] & m_v[None, :],
-        )
-        # dS_end B_rows: [BT, BV]
-        b_dh_B = tl.dot(b_B_rows, b_dh.to(dtype), input_precision=PRECISION)
-        # C B_rows: [BT, BT]
-        b_C_B = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-        )
-        # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
-        b_PT = b_C_B * b_decay_wt0
-        # P_t0wT dO_t0: [BT, BV]
-        b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
-        # dZ_w = ein_w * E(end, w.write) + P_t0wT dO_t0: [BT, BV]
-        b_dZ = b_dh_B * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + b_PT_dO
-        # dx = dZ_w * dt: [BT, BV]
-        b_dx = b_dZ * b_dt[:, None]
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
-        # dO_t0 * E(t0.read, start) C: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_C),
-            (b_do.to(tl.float32) * tl.exp2(b_W + b_G)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
-        tl.store(
-            dx + row[:, None] * V + o_v[None, :],
-            b_dx.to(dx.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        b_dh = b_product_kv + b_dot_kv
-    tl.store(
-        dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
-        b_dh,
-        mask=m_k[:, None] & m_v[None, :],
-    )
-
-
-@triton.jit(do_not_specialize=["T"])
-def mamba2_gradient_bwd_kernel(
-    x,
-    dh,
-    dt,
-    B_rows,
-    h,
-    do,
-    C,
-    g,
-    dg,
-    ddt,
-    dC,
-    dB_rows,
-    cu_seqlens,
-    places,
-    T,
-    NR,
-    H: tl.constexpr,
-    H_x: tl.constexpr,
-    H_dt: tl.constexpr,
-    H_C: tl.constexpr,
-    H_B_rows: tl.constexpr,
-    H_g: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
-    BT: tl.constexpr,
-    BK: tl.constexpr,
-    BV: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Gradients of every chunk from the states and cotangents around it."""
-    NK = tl.cdiv(K, BK)
-    i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
-    i_h = i_c % H
-    i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
-    dtype = x.dtype.element_ty
-    o_i = tl.arange(0, BT)
-    o_k = i_k * BK + tl.arange(0, BK)
-    m_k = o_k < K
-    m_lower = o_i[:, None] >= o_i[None, :]
-    m_upper = o_i[None, :] >= o_i[:, None]
-    o_t = i_t * BT + o_i
-    m_t = o_t < T
-    row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
-    row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
-    row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
-    i_n = i_c.to(tl.int64)
-    row = (i_0 + o_t) * H + i_h
-    b_B_rows = tl.load(
-        B_rows + row_B_rows[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    b_C = tl.load(
-        C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-    )
-    row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-    b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-    b_g = tl.where(b_g < -256.0, -256.0, b_g)
-    b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-    b_W_end = tl.sum(b_g_whole, 0)
-    b_G_end = tl.sum(b_g - b_g_whole, 0)
-    b_W = tl.cumsum(b_g_whole, 0)
-    b_G = tl.cumsum(b_g - b_g_whole, 0)
-    b_x_dh = tl.zeros([BT, BK], dtype=tl.float32)
-    # E(end, w.write): [BT]
-    b_decay_w = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))
-    b_product = 0.0
-    b_x_dO = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
-    # C B_rows: [BT, BT]
-    b_C_B_2 = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_wt0 = tl.where(
-        m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-    )
-    # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
-    b_PT = b_C_B_2 * b_decay_wt0
-    b_ddt = tl.zeros([BT], dtype=tl.float32)
-    b_x_dO_2 = tl.zeros([BT, BT], dtype=tl.float32)
-    for i_v in range(tl.cdiv(V, BV)):
-        o_v = i_v * BV + tl.arange(0, BV)
-        m_v = o_v < V
-        b_x = tl.load(
-            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_dh = tl.load(
-            dh + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        b_h = tl.load(
-            h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-            mask=m_k[:, None] & m_v[None, :],
-            other=0.0,
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        # x dS_end: [BT, BK]
-        b_x_dh += tl.dot(b_x, tl.trans(b_dh), input_precision=PRECISION)
-        # dS_end * S_0
-        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
-        # x dO_t0: [BT, BT]
-        b_x_dO += tl.dot(b_do, tl.trans(b_x), input_precision=PRECISION)
-        # dO_t0 S_0: [BT, BK]
-        b_dO_h += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dS_end B_rows: [BT, BV]
-        b_dh_B = tl.dot(b_B_rows, b_dh, input_precision=PRECISION)
-        # P_t0wT dO_t0: [BT, BV]
-        b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
-        # dZ_w = ein_w * E(end, w.write) + P_t0wT dO_t0: [BT, BV]
-        b_dZ = b_dh_B * b_decay_w[:, None] + b_PT_dO
-        # ddt = dZ_w * x: [BT]
-        b_ddt += tl.sum(b_dZ * b_x.to(tl.float32), 1)
-        # x dO_t0: [BT, BT]
-        b_x_dO_2 += tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
-    row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
-    b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-    # C B_rows: [BT, BT]
-    b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_t0w = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
-    # E(t0.read, start): [BT]
-    b_decay_t0 = tl.exp2(b_W + b_G)
-    # dt * x dS_end: [BT, BK]
-    b_product_wk = b_dt[:, None] * b_x_dh
-    # B_rows * ein_w * E(end, w.write): [BT]
-    b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_product_wk, 1) * b_decay_w
-    # sum ein_w * E(end, w.write)
-    b_total = tl.sum(b_product_w, 0)
-    # sum ein_w + ein_ * E(end, start)
-    b_sum = b_total + b_product * tl.exp2(b_W_end + b_G_end)
-    # dP_t0w = dt * x dO_t0: [BT, BT]
-    b_dP = b_dt[None, :] * b_x_dO
-    # dP_t0w * ein_t0w * E(t0.read, w.write): [BT, BT]
-    b_product_t0w = b_dP * b_C_B * b_decay_t0w
-    # sum ein_t0w * E(t0.read, w.write): [BT]
-    b_total_w = tl.sum(b_product_t0w, 0)
-    # ein_w * E(end, w.write) + sum ein_t0w: [BT]
-    b_sum_w = b_product_w + b_total_w
-    # sum ein_t0w * E(t0.read, w.write): [BT]
-    b_total_t0 = tl.sum(b_product_t0w, 1)
-    # ein_t0 * E(t0.read, start) + sum ein_t0w: [BT]
-    b_sum_t0 = tl.sum(b_C.to(tl.float32) * b_dO_h, 1) * b_decay_t0 + b_total_t0
-    # dg = sum over later rows: [BT]
-    b_dg = tl.cumsum(-b_sum_w + b_sum_t0, 0, reverse=True) + b_sum
-    # E(t0.read, start) * dO_t0 S_0: [BT, BK]
-    b_product_t0k = b_decay_t0[:, None] * b_dO_h
-    # dP_t0w * E(t0.read, w.write) B_rows: [BT, BK]
-    b_dot_t0k = tl.dot((b_dP * b_decay_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
-    # dC = E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
-    b_dC = b_product_t0k + b_dot_t0k
-    # E(end, w.write) * dt * ein_w: [BT, BK]
-    b_product_wk_2 = b_decay_w[:, None] * b_product_wk
-    # dP_t0wT = dt * x dO_t0: [BT, BT]
-    b_dPT = b_dt[:, None] * b_x_dO_2
-    # dP_t0wT * E(t0.read, w.write) C: [BT, BK]
-    b_dot_wk = tl.dot((b_dPT * b_decay_wt0).to(dtype), b_C, input_precision=PRECISION)
-    # dB_rows = E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
-    b_dB_rows = b_product_wk_2 + b_dot_wk
-    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-    tl.store(ddt + i_k.to(tl.int64) * NR + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
-    tl.store(
-        dC + row[:, None] * K + o_k[None, :],
-        b_dC.to(dC.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
-    )
-    tl.store(
-        dB_rows + row[:, None] * K + o_k[None, :],
-        b_dB_rows.to(dB_rows.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
     )
 
 
@@ -751,7 +1043,6 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
     cu_seqlens, places = numbered(packed)
     h0 = state.contiguous()
     scans = cut(x, state, chunk_size, packed)
-    h = None
     if scans.segmented:
         W = V + 1
         entered = scans.opened(h0, W)
@@ -875,7 +1166,6 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
         scans.left(ht),
         (
             h0,
-            *keep("states", h),
             *scans.kept,
         ),
     )
@@ -892,43 +1182,14 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     B_rows = B_rows.to(dtype).contiguous()
     g = g.contiguous()
     N, NC = d_state.shape[0], chunk_count(B, T, chunk_size, packed)
-    cu_seqlens, places = numbered(packed)
-    h0, h, *kept = saved
+    h0, *kept = saved
     scans = restored(kept, N, packed)
     do = do.to(dtype).contiguous()
     dht, ht = d_state.contiguous(), torch.empty_like(h0)
-    if h is None:
-        config = tiles("mamba2", "states_fwd", "v", x, K=K, V=V)
-        h = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-        mamba2_states_fwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-            dt,
-            rows_of(x, "BV", config, chunk_size, scans.rows),
-            rows_of(B_rows, "BK", config, chunk_size, scans.rows),
-            g,
-            h0,
-            ht,
-            h,
-            scans.rows,
-            scans.first_chunks,
-            T,
-            H=H,
-            H_x=x.shape[2],
-            H_dt=dt.shape[2],
-            H_B_rows=B_rows.shape[2],
-            H_g=g.shape[2],
-            K=K,
-            V=V,
-            BT=chunk_size,
-            BK=config["BK"],
-            BV=config["BV"],
-            PRECISION=dot_precision(dtype, config),
-            num_warps=config["num_warps"],
-            num_stages=config["num_stages"],
-        )
     if scans.segmented:
         entered = torch.zeros_like(h0)
         passed = torch.empty_like(h0)
-        config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
+        config = tiles("mamba2", "scans_bwd", "v", x, K=K, V=V)
         mamba2_summary_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
             C,
             do,
@@ -952,57 +1213,38 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         )
         dht = scans.backward(dht, passed)
     dh0 = torch.empty_like(dht)
-    config = tiles("mamba2", "scan_bwd", "v", x, K=K, V=V)
+    config = tiles("mamba2", "scans_bwd", "kv", x, K=K, V=V)
+    NK = triton.cdiv(K, config["BK"])
+    NV = triton.cdiv(V, config["BV"])
+    dC = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
+    dG_t0 = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
+    ddt = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
+    dB_rows = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
+    dG_w = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-    dh = torch.empty(NC * H, K, V, dtype=dtype, device=x.device)
-    mamba2_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        rows_of(B_rows, "BK", config, chunk_size, scans.rows),
-        rows_of(C, "BK", config, chunk_size, scans.rows),
-        rows_of(do, "BV", config, chunk_size, scans.rows),
+    h = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=x.device)
+    dh = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=x.device)
+    mamba2_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
+        do,
+        x,
         dt,
+        B_rows,
+        C,
         g,
-        dx,
+        dC,
+        dG_t0,
+        h0,
+        ht,
+        h,
+        ddt,
+        dB_rows,
+        dG_w,
         dht,
         dh0,
         dh,
+        dx,
         scans.rows,
         scans.first_chunks,
-        T,
-        H=H,
-        H_dt=dt.shape[2],
-        H_C=C.shape[2],
-        H_B_rows=B_rows.shape[2],
-        H_g=g.shape[2],
-        K=K,
-        V=V,
-        BT=chunk_size,
-        BK=config["BK"],
-        BV=config["BV"],
-        PRECISION=dot_precision(dtype, config),
-        num_warps=config["num_warps"],
-        num_stages=config["num_stages"],
-    )
-    config = tiles("mamba2", "gradient_bwd", "kv", x, K=K, V=V)
-    NK = triton.cdiv(K, config["BK"])
-    dg = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
-    ddt = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
-    dC = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
-    dB_rows = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
-    mamba2_gradient_bwd_kernel[(NK * NC * H,)](
-        x,
-        dh,
-        dt,
-        B_rows,
-        h,
-        do,
-        C,
-        g,
-        dg,
-        ddt,
-        dC,
-        dB_rows,
-        cu_seqlens,
-        places,
         T,
         B * T * H,
         H=H,
@@ -1016,10 +1258,38 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         BT=chunk_size,
         BK=config["BK"],
         BV=config["BV"],
+        PK=whole_tile(K),
+        PV=whole_tile(V),
+        NB=8,
         PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
-    dg = dg.sum(0)
+    dG_t0 = dG_t0.sum(0)
     ddt = ddt.sum(0)
+    dG_w = dG_w.sum(0)
+    config = tiles("mamba2", "clocks_bwd", "", x, K=K, V=V)
+    dg = torch.empty(B, T, H, dtype=torch.float32, device=x.device)
+    mamba2_clocks_bwd_kernel[((NC // 8 + scans.number) * H,)](
+        dG_t0,
+        dG_w,
+        g,
+        dg,
+        h,
+        dh,
+        ht,
+        dht,
+        scans.rows,
+        scans.first_chunks,
+        T,
+        scans.number,
+        H=H,
+        H_g=g.shape[2],
+        K=K,
+        V=V,
+        BT=chunk_size,
+        NB=8,
+        num_warps=config["num_warps"],
+        num_stages=config["num_stages"],
+    )
     return dx, ddt, dC, dB_rows, dg, scans.first(dh0)

@@ -14,6 +14,7 @@ TOKENS = 4096
 HEADS = 32
 SEQUENCE_HEADS = 64
 LEAST_TILE = 16
+BORDER_CHUNKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,7 @@ class KernelLaunch:
         integers: integer arguments with their typical values.
         absent: tensors that are None in this call.
         constants: names of its constexpr parameters.
-        tiled: the axis shared out over programs, "k", "v" or None.
-        looped: the contracted axis that its inner loop goes over, or None.
+        cut: the axes of "k" and "v" that it takes in tiles; it holds the others whole.
         row_tiles: the pointers that may be descriptors of rows, and the axis of their channels.
     """
 
@@ -40,13 +40,8 @@ class KernelLaunch:
     integers: tuple[tuple[str, int], ...]
     absent: tuple[str, ...]
     constants: tuple[str, ...]
-    tiled: str | None
-    looped: str | None
+    cut: tuple[str, ...]
     row_tiles: tuple[tuple[str, str], ...] = ()
-
-    def cuts(self, axis: str) -> bool:
-        """Whether the kernel takes an axis in tiles; else it holds it whole."""
-        return axis in (self.tiled, self.looped)
 
 
 def whole_tile(size: int) -> int:
@@ -76,6 +71,8 @@ def job_of(
         "BT": config.chunk_size,
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),
+        **{f"P{size}": whole_tile(n) for size, n in sizes.items()},
+        "NB": BORDER_CHUNKS,
         "PRECISION": config.precision or "ieee",
         "INVERSE": config.inverse or "ieee",
     }
@@ -92,4 +89,4 @@ def job_of(
 
 def _tile(launch: KernelLaunch, axis: str, sizes: Mapping[str, int], tile: int) -> int:
     whole = whole_tile(sizes.get(axis.upper(), 1))
-    return min(tile, whole) if launch.cuts(axis) else whole
+    return min(tile, whole) if axis in launch.cut else whole

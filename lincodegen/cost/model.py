@@ -13,7 +13,8 @@ from lincodegen.cost.traffic import PARTS, Access, Tensors, group_tensors, kerne
 from lincodegen.cost.work import Work, dots_in_a_row, kernel_work
 from lincodegen.emit.op_plan import GroupPlan, OpPlan
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, Schedule, schedule
+from lincodegen.schedule.kernels import schedule
+from lincodegen.schedule.plan import Kernel, Schedule
 from lincodegen.targets import Target, segment_chunks, splits_reads
 
 
@@ -171,19 +172,25 @@ def kernel_cost(
         target: that the time is for.
     """
     accesses = kernel_traffic(sizes, tensors)
-    once, executed = kernel_work(sizes)
-    products = dots_in_a_row(sizes)
-    chunks = sizes.steps
+    scans = [replace(sizes, kernel=scan) for scan in sizes.kernel.scans]
+    once, executed = Work(), Work()
+    for scan in scans:
+        own = kernel_work(scan)
+        once, executed = once.plus(own[0]), executed.plus(own[1])
+    programs = sum(scan.programs for scan in scans)
+    # roles run side by side: the longest chain counts
+    products = max(dots_in_a_row(scan) for scan in scans)
+    chunks = max(scan.steps for scan in scans)
     resident = filled = None
     if compiled is not None:
         resident = resident_programs(compiled, sizes.config, target)
-        filled = rounds(sizes.programs, resident, target)
+        filled = rounds(programs, resident, target)
     size = sum(a.bytes for a in accesses)
-    load = Load(size, executed, sizes.programs, resident, chunks * products, filled)
+    load = Load(size, executed, programs, resident, chunks * products, filled)
     launch = KernelLaunch(
         Default(sizes.used, compiled),
-        sizes.programs,
-        sizes.tiles,
+        programs,
+        sum(scan.tiles for scan in scans),
         chunks,
         products,
         resident,
@@ -253,7 +260,8 @@ class _Model:
         segments = self._segments(group, plan)
         if segments == 1:
             return plan.backward, 1
-        scan = next(i for i, k in enumerate(plan.backward) if k.carry and k.carry.reverse)
+        carries = [[scan.carry for scan in k.scans if scan.carry] for k in plan.backward]
+        scan = next(i for i, of in enumerate(carries) if any(c.reverse for c in of))
         return (*plan.backward[:scan], plan.summaries[1], *plan.backward[scan:]), segments
 
     def _scanned(self, group: GroupPlan, plan: Schedule) -> tuple[int, int]:
@@ -304,7 +312,7 @@ def kernel_slots(plan: OpPlan, programs: Sequence[Program]) -> Mapping[str, int]
     for group, program in zip(plan.groups, programs, strict=True):
         cut = schedule(program)
         slots = max(1 << (len(s) - 1).bit_length() for _, s in program.form.axes)
-        for kernel in (*cut.forward, *cut.backward, cut.split):
+        for kernel in cut.own:
             found[_label(group, kernel)] = slots
     return found
 
@@ -317,7 +325,7 @@ def _label(group: GroupPlan, kernel: Kernel) -> str:
 def _parts(launches: Iterable[LaunchCost]) -> list[tuple[Access, int]]:
     """Gradients that programs over keys write parts of, and how many parts there are."""
     return [
-        (a, launch.kernel.tiles)
+        (a, a.parts)
         for launch in launches
         for a in launch.accesses
         if launch.kernel and a.tensor.endswith(PARTS)

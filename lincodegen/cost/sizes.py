@@ -8,7 +8,7 @@ from math import prod
 
 from lincodegen.config import Config
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel
+from lincodegen.schedule.plan import Kernel
 from lincodegen.spec.dims import Dim
 
 OPERAND_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -106,7 +106,7 @@ class KernelSizes:
     @property
     def used(self) -> Config:
         """The configuration with whole axes where the kernel cuts none."""
-        cut = (self.kernel.tiled, self.kernel.looped)
+        cut = self.kernel.cut
         tiles = {a: self._tile(a) if a in cut else self._whole(a) for a in self._axes}
         return replace(self.config, **{f"tile_{a}": tile for a, tile in tiles.items()})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from lincodegen.cost.sizes import WIDE_BYTES, KernelSizes
@@ -11,7 +11,8 @@ from lincodegen.cost.work import kernel_tiles
 from lincodegen.emit.op_plan import GroupPlan
 from lincodegen.program.ir import Tile, strip
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Carry, Stored
+from lincodegen.schedule.plan import Carry, Stored
+from lincodegen.schedule.roles import BORDER_CHUNKS
 
 PARTS = " parts"
 """Ends the name of a tensor that programs over keys each write a part of."""
@@ -26,12 +27,14 @@ class Access:
         bytes: of the tensor, once.
         moved: with what programs over tiles of an axis read again each.
         written: whether it is stored rather than loaded.
+        parts: how many of them programs over keys write, to be summed.
     """
 
     tensor: str
     bytes: int
     moved: int
     written: bool
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,30 @@ def group_tensors(program: Program, group: GroupPlan) -> Tensors:
 
 
 def kernel_traffic(sizes: KernelSizes, tensors: Tensors) -> tuple[Access, ...]:
-    """What one kernel loads and stores, each tensor once in either list."""
-    reader = _Reader(sizes, tensors)
-    return tuple(dict.fromkeys((*reader.loads(), *reader.stores())))
+    """What one kernel loads and stores, each tensor once in either list.
+
+    Roles on one grid that walk over the chunks in the same order read a tensor together; those
+    that walk in opposite orders meet but once, and read it each.
+    """
+    walks: dict[bool, list[Access]] = {}
+    for scan in sizes.kernel.scans:
+        reader = _Reader(replace(sizes, kernel=scan), tensors)
+        own = dict.fromkeys((*reader.loads(), *reader.stores()))
+        walks.setdefault(bool(scan.carry and scan.carry.reverse), []).extend(own)
+    if not sizes.kernel.roles:
+        return tuple(access for walk in walks.values() for access in walk)
+    return tuple(access for walk in walks.values() for access in _together(walk))
+
+
+def _together(walk: Sequence[Access]) -> list[Access]:
+    """Accesses of roles, each tensor once."""
+    found: dict[tuple[str, bool], Access] = {}
+    for access in walk:
+        known = found.setdefault((access.tensor, access.written), access)
+        if known is not access:
+            moved = known.moved + access.moved
+            found[access.tensor, access.written] = replace(known, moved=moved)
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +128,8 @@ class _Reader:
         for leaf in leaves.values():
             if leaf.id in given:
                 found.append(self._stored(given[leaf.id], written=False))
+                if given[leaf.id].kind == "borders":
+                    found.append(self._end(leaf))
             elif leaf.op in ("load", "log_decay"):
                 operand = program.operand(leaf)
                 name, wide = self.tensors.operands[operand.name]
@@ -117,11 +143,20 @@ class _Reader:
         kernel = self.sizes.kernel
         found = [self._stored(stored, written=True) for stored in kernel.outputs]
         if kernel.carry:
-            found.append(self._state(kernel.carry, written=True))
+            if kernel.carry.last:
+                found.append(self._state(kernel.carry, written=True))
             if kernel.carry.kept:
-                kept = Stored(kernel.carry.leaf, kernel.carry.kept, "states")
+                kind = "borders" if kernel.carry.borders else "states"
+                kept = Stored(kernel.carry.leaf, kernel.carry.kept, kind)
                 found.append(self._stored(kept, written=True))
         return found
+
+    def _end(self, leaf: Tile) -> Access:
+        """The state after a sequence, or its cotangent, where no kept state follows."""
+        program = self.sizes.program
+        name = "dht" if leaf is program.d_state else "ht"
+        carry = Carry(program.carry, program.next_state, name, name, None, reverse=False)
+        return self._state(carry, written=False)
 
     def _access(self, name: str, axes: Sequence[str], size: int, *, written: bool) -> Access:
         """A tensor of so many bytes; programs over tiles of an axis it lacks read it each."""
@@ -137,7 +172,7 @@ class _Reader:
         columns = self.sizes.columns if "v" in axes else 1
         heads = call.batch * call.heads * self.sizes.segments
         size = heads * self._channels(axes[:1]) * columns * WIDE_BYTES
-        name = self.tensors.own(carry.last if written else carry.first)
+        name = self.tensors.own(str(carry.last if written else carry.first))
         return self._access(name, axes, size, written=written)
 
     def _stored(self, stored: Stored, *, written: bool) -> Access:
@@ -149,7 +184,8 @@ class _Reader:
             name += PARTS
         if stored.tile in reads:
             name = self._read(reads.index(stored.tile))
-        return self._access(name, tile.axes, size, written=written)
+        found = self._access(name, tile.axes, size, written=written)
+        return replace(found, parts=self.sizes.tiles) if stored.kind == "parts" else found
 
     def _read(self, j: int) -> str:
         return self.tensors.reads[j]
@@ -162,6 +198,9 @@ class _Reader:
                 return chunks * prod(self.sizes.rows(axis) for axis in axes)
             case "states" | "border":
                 return chunks * self._channels(axes)
+            case "borders":
+                kept = self.sizes.chunks * call.batch // BORDER_CHUNKS
+                return kept * call.heads * self._channels(axes)
             case "parts":
                 return self.sizes.tiles * self._row_entries(axes)
             case _:
@@ -181,4 +220,4 @@ def _is_wide(stored: Stored) -> bool:
     """Whether a store has the operands' dtype; else it is in float32."""
     if stored.kind == "rows":
         return len(strip(stored.tile).axes) == 2
-    return stored.kind in ("square", "states")
+    return stored.kind in ("square", "states", "borders")

@@ -16,8 +16,8 @@ from lincodegen.cost.tile_functions import (
 from lincodegen.program.ir import Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, computed
 from lincodegen.schedule.numerics import factored
+from lincodegen.schedule.plan import Kernel, computed
 
 CLOCK_OPS = 8
 """Operations that cut a log decay into whole part and rest, beside its two running sums."""
@@ -111,11 +111,11 @@ def tile_count(tile: Tile, sizes: KernelSizes) -> Count:
         case "log_decay":
             steps = max(1, sizes.config.chunk_size.bit_length() - 1)
             return Count(vector=n * (CLOCK_OPS + 2 * steps))
-        case "reduce":
+        case "reduce" | "diagonal":
             return Count(vector=sizes.entries(tile.args[0].axes))
         case "running":
             return Count(vector=2 * n + sum(sizes.entries(a.axes) for a in tile.args))
-        case "add" | "scale" | "factor" | "once":
+        case "add" | "scale" | "factor" | "once" | "alive":
             return Count(vector=n)
         case _:
             return Count()

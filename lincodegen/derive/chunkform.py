@@ -37,6 +37,11 @@ class Slot:
     read: int | None
     write: int | None
 
+    @property
+    def first(self) -> int:
+        """The point before all events of the token."""
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Equation:

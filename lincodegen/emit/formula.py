@@ -29,6 +29,10 @@ def formula(tile: Tile, program: Program, depth: int) -> str:
             return f"sum {args[0]}"
         case "broadcast" if args:
             return args[0]
+        case "alive" if args:
+            return args[0]
+        case "diagonal" if args:
+            return f"diagonal of {args[0]}"
         case "decay":
             return f"E({tile.attr[0]}, {tile.attr[1]})"
         case "contract" if args:

@@ -10,6 +10,7 @@ _KINDS = {
     "decay": "decay",
     "add": "sum",
     "reduce": "total",
+    "diagonal": "diagonal",
     "broadcast": "spread",
     "running": "later",
     "inverse": "inverse",

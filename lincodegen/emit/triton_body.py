@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from lincodegen.emit.formula import formula
 from lincodegen.emit.names import Names
 from lincodegen.emit.triton_rows import Clocks, Rows, check_axes
+from lincodegen.emit.triton_sums import running_text
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, Stored, computed
 from lincodegen.schedule.numerics import factored
+from lincodegen.schedule.plan import Kernel, Stored, computed
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
 WIDTH = 70
@@ -98,6 +99,10 @@ class Body:
             return "inside"
         return self._stage.get(strip(tile).id, "before")
 
+    def assume(self, tile: Tile, name: str) -> None:
+        """Has a tile that the kernel's template computes."""
+        self._done[tile.id] = name
+
     def lines_of(self, tile: Tile) -> list[str]:
         """The list of lines that a tile's statement belongs to."""
         stage = self._stage.get(tile.id, "before")
@@ -122,7 +127,7 @@ class Body:
         carry = self.kernel.carry
         if carry and tile is self.mapped(carry.update) and self._uses.get(tile.id, 0) < 2:
             return False
-        heavy = is_dot(tile) or tile.op in ("running", "reduce", "inverse")
+        heavy = is_dot(tile) or tile.op in ("running", "reduce", "inverse", "diagonal")
         return heavy or self._uses.get(tile.id, 0) > 1 or tile.id in self.program.graph.names
 
     def _name(self, tile: Tile) -> str:
@@ -178,7 +183,7 @@ class Body:
 
     def _leaf(self, tile: Tile) -> str:
         if tile.op == "carry":
-            return "b_h" if tile is self.program.carry else "b_dh"
+            return "b_h" if tile.attr == self.program.carry.attr else "b_dh"
         if tile.op == "cotangent":
             name = f"do{tile.attr[0] or ''}"
         else:
@@ -221,6 +226,13 @@ class Body:
                 ), 2
             case "broadcast":
                 return self._broadcast(tile), 1
+            case "alive":
+                log = self.clocks.log_at_tokens(self.program.operand(tile.args[1]).name)
+                # the clock has a decay of zero as 2^-256
+                return f"tl.where({log} > -256.0, {self.value(tile.args[0])}, 0.0)", 2
+            case "diagonal":
+                mask = self.masks.setdefault("o_i[:, None] == o_i[None, :]", "m_diagonal")
+                return f"tl.sum(tl.where({mask}, {self.float_value(tile.args[0])}, 0.0), 1)", 2
             case "once":
                 return f"tl.where(i_k == 0, {self.float_value(tile.args[0])}, 0.0)", 2
             case "decay":
@@ -232,7 +244,7 @@ class Body:
                 size = self.rows.size(tile.axes[0])
                 return f"unit_lower_inverse({self.value(tile.args[0])}, {size}, INVERSE)", 2
             case "running":
-                return self._running(tile), 0
+                return running_text(self, tile, self._name(tile)), 0
             case "ein":
                 return self._ein(tile)
         raise EmitError(f"no Triton form of {tile!r}")
@@ -274,14 +286,19 @@ class Body:
                 a = self.dot_value(left, (row, over[0]))
                 b = self.dot_value(right, (over[0], column))
                 return f"tl.dot({a}, {b}, input_precision=PRECISION)", 2
+        if x.op == y.op == "decay" and x.args and not y.args:
+            # of pairs of two tokens alone: one mask is part of the other
+            return self._decay(x, y), 2
         full = tile.axes if not over else x.axes if len(x.axes) >= len(y.axes) else y.axes
         if over and len(full) < len(set(x.axes) | set(y.axes)):
             full = (*tile.axes, *over)
         text = f"{self.aligned(x, full)} * {self.aligned(y, full)}"
         return (text, 1) if not over else (self._reduce(text, full, over), 2)
 
-    def _decay(self, tile: Tile) -> str:
+    def _decay(self, tile: Tile, mask: Tile | None = None) -> str:
+        """A decay; between rows masked, by what its points see or by another tile's."""
         to, origin, channel = tile.attr
+        masked = (mask or tile).attr[:2]
         pair = not to.border and not origin.border
         turned = pair and tile.axes[0] != to.axis
         if not tile.args:
@@ -298,7 +315,7 @@ class Body:
             return f"tl.exp2({' + '.join(gaps)})"
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
-        return f"tl.where({self._mask(to, origin, turned)}, tl.exp2({gap}), 0.0)"
+        return f"tl.where({self._mask(masked[0], masked[1], turned)}, tl.exp2({gap}), 0.0)"
 
     def _mask(self, to: At, origin: At, turned: bool) -> str:
         """The name of a visibility mask."""
@@ -342,52 +359,3 @@ class Body:
     def _kind(self) -> str:
         """Which tile functions hold for the decays: those for bounded ones, or the general."""
         return "bounded" if factored(self.program.form.group) else "decayed"
-
-    def _running(self, tile: Tile) -> str:
-        """Row sums minus column sums, then one reverse running sum over the tokens."""
-        points, (slot, _) = tile.attr
-        channel = "k" in tile.axes
-        groups: dict[str, list[str]] = {"own": [], "later": [], "all": []}
-        for part, (at, sign) in zip(tile.args, points, strict=True):
-            mark = "-" if sign < 0 else "+"
-            if at.border:
-                text = self.value(part, 1) + ("[None, :]" if channel and part.axes else "")
-                groups["all"].append(f"{mark} {text}")
-                continue
-            passed = self.clocks.passed(at, channel)
-            for own in (True, False):
-                chosen = [p > slot for p in passed]
-                if not any(c == own for c in chosen):
-                    continue
-                text = self._per_token(part, at.axis, [c == own for c in chosen], channel)
-                groups["own" if own else "later"].append(f"{mark} {text}")
-        terms = []
-        if groups["own"]:
-            terms.append(f"tl.cumsum({_joined(groups['own'])}, 0, reverse=True)")
-        if groups["later"]:
-            lines = self.lines_of(tile)
-            name = f"{self._name(tile)}_later"
-            lines.append(f"{name} = {_joined(groups['later'])}")
-            terms.append(f"tl.cumsum({name}, 0, reverse=True) - {name}")
-        if not terms:
-            shape = "[BT, BK]" if channel else "[BT]"
-            terms.append(f"tl.zeros({shape}, dtype=tl.float32)")
-        return " ".join([" + ".join(terms), *groups["all"]])
-
-    def _per_token(self, part: Tile, axis: str, chosen: list[bool], channel: bool) -> str:
-        """The sum over the chosen slots of each token."""
-        n = self.rows.slots(axis)
-        if n == 1:
-            return self.float_value(part, 1)
-        text = self.float_value(part)
-        if not all(chosen):
-            flags = self.rows.by_slot(axis, tuple(int(c) for c in chosen))
-            index = "[:, None]" if channel else ""
-            text = f"tl.where(({flags}){index} == 1, {text}, 0.0)"
-        shape = f"[BT, {n}, BK]" if channel else f"[BT, {n}]"
-        return f"tl.sum(tl.reshape({text}, {shape}), 1)"
-
-
-def _joined(terms: list[str]) -> str:
-    text = " ".join(terms)
-    return text.removeprefix("+ ") if text.startswith("+ ") else "-" + text[2:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from lincodegen.emit.pruning import at_first_use, identifiers, pruned
 from lincodegen.emit.templates import render
@@ -10,82 +10,23 @@ from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_docs import KERNEL_DOCS
 from lincodegen.emit.triton_loads import LOADING, RowTile, row_tiles
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES
+from lincodegen.emit.triton_text import ChunkContext, KernelText, ScanContext
 from lincodegen.errors import InternalError
 from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, Stored
+from lincodegen.schedule.plan import Kernel, Stored
 
 
-@dataclass(frozen=True, slots=True)
-class KernelText:
-    """A printed kernel with what its launcher must pass, in order.
-
-    ``pointers`` are the names of tensors, ``heads`` those of operands whose head count the
-    kernel is told, ``constants`` all its constexpr parameters, ``tools`` the tile functions
-    that it calls, ``row_tiles`` what it loads through a pointer or a descriptor.
-    """
-
-    name: str
-    text: str
-    pointers: tuple[str, ...]
-    heads: tuple[str, ...]
-    scalars: tuple[str, ...]
-    constants: tuple[str, ...]
-    tools: frozenset[str]
-    row_tiles: tuple[RowTile, ...]
-    kernel: Kernel
-
-
-@dataclass(frozen=True, slots=True)
-class ScanContext:
-    """What templates/kernels/scan.py.jinja fills in."""
-
-    name: str
-    doc: str
-    parameters: tuple[str, ...]
-    columns: str | None
-    index: tuple[str, ...]
-    carry: str
-    first: str
-    last: str
-    state: str
-    state_mask: str
-    state_size: str
-    state_offset: str
-    reverse: bool
-    kept: str | None
-    numbered: bool
-    chunk: tuple[str, ...]
-    body: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkContext:
-    """What templates/kernels/chunk.py.jinja fills in."""
-
-    tiled: str | None
-    name: str
-    doc: str
-    parameters: tuple[str, ...]
-    index: tuple[str, ...]
-    looped: str | None
-    before: tuple[str, ...]
-    inside: tuple[str, ...]
-    after: tuple[str, ...]
-
-
-def print_kernel(program: Program, kernel: Kernel, op: str) -> KernelText:
-    """The text of one kernel of an op."""
-    return _Printer(program, kernel, op).text()
-
-
-class _Printer:
+class KernelPrinter:
     """Collects a kernel's parts in the order in which they are discovered."""
+
+    ending = "kernel"
+    options = '(do_not_specialize=["T"])'
 
     def __init__(self, program: Program, kernel: Kernel, op: str) -> None:
         self.program, self.kernel = program, kernel
         self.body = Body(program, kernel)
-        self.name = f"{op}_{kernel.role}_{kernel.direction}_kernel"
+        self.name = f"{op}_{kernel.role}_{kernel.direction}_{self.ending}"
         self.axes = program.carry.axes
         self.row_tiles: dict[str, RowTile] = {}
 
@@ -129,10 +70,11 @@ class _Printer:
         update = self.body.value(self.body.mapped(carry.update))
         after = [*self.body.before, *stores["after"], f"{self._carry_name()} = {update}"]
         index, lines, _, _ = self._heading()
-        used = [*after, *_STATE_WORDS, *(["dtype"] if carry.kept else [])]
+        kept = "NB dtype" if carry.borders else "dtype"
+        used = [*after, *_STATE_WORDS, *([kept] if carry.kept else [])]
         lines = pruned(lines, used)
-        if self.body.clocks.from_borders:
-            # a decayed operand is made just before its product: few of them live at a time
+        if self._late_loads:
+            # an operand is loaded, or decayed, just before its product: few live at a time
             after = at_first_use([x for x in lines if x.startswith("b_")], after)
             lines = [x for x in lines if not x.startswith("b_")]
             used = [*used, *after]
@@ -141,6 +83,11 @@ class _Printer:
         return render(
             "kernels/scan.py.jinja", self._scan(parameters, index, lines, after)
         ), parameters
+
+    @property
+    def _late_loads(self) -> bool:
+        """Whether what a chunk loads is loaded where it is first needed."""
+        return self.body.clocks.from_borders
 
     def _chunk_text(self, stores: dict[str, list[str]]) -> tuple[str, list[str]]:
         """A kernel of one chunk, with a loop over tiles of an axis or without; its parameters."""
@@ -176,9 +123,7 @@ class _Printer:
         return KERNEL_DOCS[self.kernel.role, self.kernel.direction]
 
     def _carry_name(self) -> str:
-        return (
-            "b_h" if self.kernel.carry and self.kernel.carry.leaf is self.program.carry else "b_dh"
-        )
+        return "b_dh" if self.kernel.carry and self.kernel.carry.reverse else "b_h"
 
     # -- parameters ------------------------------------------------------------------------
 
@@ -188,7 +133,7 @@ class _Printer:
         names += [s.name for s in self.kernel.outputs]
         if self.kernel.carry:
             carry = self.kernel.carry
-            names += [carry.first, carry.last, *([carry.kept] if carry.kept else [])]
+            names += [name for name in (carry.first, carry.last, carry.kept) if name]
         return names
 
     def _log_names(self) -> list[str]:
@@ -220,7 +165,8 @@ class _Printer:
         sizes = [SIZES[a] for a in self.axes if state or SIZES[a] in words or a in held]
         tiles = [TILES[a] for a in self.axes if state or TILES[a] in words or a in held]
         sizes += [EXTENDED] if self.kernel.beside else []
-        names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles)]
+        borders = ["NB"] if "NB" in words else []
+        names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles, *borders)]
         names += [f"{s}: tl.constexpr" for s in ("PRECISION", "INVERSE") if s in words]
         return names
 
@@ -312,12 +258,21 @@ class _Printer:
         return "o_i" if tag == "t" else f"o_{tag}"
 
     def _state_text(self) -> tuple[str, str]:
-        if len(self.axes) == 1:
+        """The size of a state, and where the entries of a tile of it are."""
+        axes = self._state_axes
+        if len(axes) == 1:
             return "K", "o_k"
+        if axes[0] == "v":
+            return "(K * V)", "o_v[:, None] + o_k[None, :] * V"
         return f"(K * {self._columns})", f"o_k[:, None] * {self._columns} + o_v[None, :]"
 
+    @property
+    def _state_axes(self) -> tuple[str, ...]:
+        carry = self.kernel.carry
+        return self.axes if carry is None else carry.leaf.axes
+
     def _state_mask(self) -> str:
-        mask = self.body.rows.masks(self.axes)
+        mask = self.body.rows.masks(self._state_axes)
         return mask.replace("m_v[", f"m_{EXTENDED}[") if self.kernel.beside else mask
 
     @property
@@ -370,26 +325,41 @@ class _Printer:
     ) -> dict[str, object]:
         carry = self.kernel.carry
         size, offset = self._state_text()
+        if carry is None:
+            raise InternalError("a scan without a carry")
+        # only their product is ever needed: entries of kept states lie as the scans hold them
+        turned = carry.leaf.axes[0] == "v"
         context = ScanContext(
             self.name,
             self._doc,
+            self.options,
             tuple(parameters),
-            self._columns if self.kernel.tiled == "v" else None,
+            self._place,
             tuple(index),
             self._carry_name(),
-            carry.first if carry else "",
-            carry.last if carry else "",
+            carry.first,
+            carry.last,
             f"i_bh.to(tl.int64) * {size} + {offset}",
             self._state_mask(),
             size,
             offset,
-            bool(carry and carry.reverse),
-            carry.kept if carry else None,
-            bool(carry and carry.kept) or "i_c" in identifiers("\n".join(chunk)),
+            carry.reverse,
+            None if carry.borders else carry.kept,
+            carry.kept if carry.borders else None,
+            "o_v[:, None] * K + o_k[None, :]" if turned else offset,
+            bool(carry.kept and not carry.borders) or "i_c" in identifiers("\n".join(chunk)),
             tuple(chunk),
             tuple(body),
         )
         return asdict(context)
+
+    @property
+    def _place(self) -> str | None:
+        """The line that tells which tile and which head a program of a scan has."""
+        if self.kernel.tiled is None:
+            return "i_bh = tl.program_id(0)"
+        programs = f"tl.cdiv({self._columns}, BV)"
+        return f"i_v, i_bh = tl.program_id(0) % {programs}, tl.program_id(0) // {programs}"
 
 
 _STATE_WORDS = (f"o_k m_k o_v m_v m_{EXTENDED} T",)

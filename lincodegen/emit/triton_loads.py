@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from lincodegen.emit.triton_rows import SIZES, TILES, Rows
 from lincodegen.program.ir import Axes, strip
-from lincodegen.schedule.kernels import Kernel
+from lincodegen.schedule.plan import Kernel
 
 LOADING = ("element_type", "load_rows")
 """Functions of `lincodegen.runtime.rows` that a kernel may call."""
+_DESCRIBED = ("scan", "states")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class RowTile:
 def row_tiles(kernel: Kernel, rows: Rows, loads: Mapping[str, Axes]) -> dict[str, RowTile]:
     """The row tiles of a scan by name; other kernels load through pointers alone.
 
-    So do summaries: a descriptor ends where a sequence does, not where a segment does.
+    So do summaries: a descriptor ends where a sequence does, not where a segment does; and roles
+    of one launch, whose tiles differ.
 
     Args:
         kernel: that loads.
@@ -54,7 +56,7 @@ def row_tiles(kernel: Kernel, rows: Rows, loads: Mapping[str, Axes]) -> dict[str
     operands = {o.name: o for _, o in rows.program.operands}
     stores = {s.name: s for s in kernel.given}
     found: dict[str, RowTile] = {}
-    for name, own in loads.items() if kernel.carry and kernel.role != "summary" else ():
+    for name, own in loads.items() if kernel.role in _DESCRIBED else ():
         if name in stores and stores[name].kind != "rows":
             continue
         axes = strip(stores[name].tile).axes if name in stores else own

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 
-from lincodegen.emit.triton_kernel import KernelText, print_kernel
 from lincodegen.emit.triton_loads import LOADING
+from lincodegen.emit.triton_roles import WHOLE, print_kernel
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES, Rows
+from lincodegen.emit.triton_text import KernelText
 from lincodegen.program.ir import strip
-from lincodegen.schedule.kernels import Kernel, Schedule, Stored
+from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored
+from lincodegen.schedule.roles import BORDER_CHUNKS
+
+_BORDERS = f"NC // {BORDER_CHUNKS} + scans.number"
+"""How many borders the scans of a call have at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +39,20 @@ def print_triton(schedule: Schedule, op: str, suffix: str = "") -> TritonFunctio
         -> (*gradients of the operands, gradient of the state)
     """
     program = schedule.program
-    forward = [print_kernel(program, k, op + suffix) for k in schedule.forward]
-    backward = [print_kernel(program, k, op + suffix) for k in schedule.backward]
-    split = print_kernel(program, schedule.split, op + suffix)
+    kernels = tuple(print_kernel(program, k, op + suffix) for k in schedule.own)
     summaries = tuple(print_kernel(program, k, op + suffix) for k in schedule.summaries)
-    kernels = tuple({k.name: k for k in (*forward, *backward, split)}.values())
     launch = _Launch(schedule, op, suffix, summaries)
     texts = [k.text for k in (*kernels, *summaries)]
     printed = {k.kernel.name: k for k in kernels}
-    texts += [
-        launch.forward(forward, [printed[k.name] for k in schedule.instead]),
-        launch.backward([k for k in forward if k.kernel.role == "prep"], backward),
-    ]
+    forward, split, backward = (
+        [printed[k.name] for k in order]
+        for order in (schedule.forward, schedule.instead, schedule.backward)
+    )
+    prep = [k for k in forward if k.kernel.role == "prep"]
+    texts += [launch.forward(forward, split), launch.backward(prep, backward)]
     scans = frozenset(("cut", "restored") if summaries else ("whole",))
-    tools = scans.union(*(k.tools for k in (*kernels, *summaries)))
+    kept = {"keep"} if launch.pinned or launch.states else set[str]()
+    tools = scans.union(kept, *(k.tools for k in (*kernels, *summaries)))
     return TritonFunctions("\n".join(texts), kernels, summaries, tools)
 
 
@@ -82,7 +88,8 @@ class _Launch:
         for kernel in kernels[:-1]:
             lines += self._launch(kernel)
         known = {s.name for kernel in kernels for s in kernel.kernel.outputs}
-        lines.append(f"    {' = '.join(n for n in self.states if n not in known)} = None")
+        if self.states:
+            lines.append(f"    {' = '.join(n for n in self.states if n not in known)} = None")
         condition = f"splits(N * H, NC // max(N, 1), {self.names[0]}.device)"
         if self.summaries:
             lines += self._entered()
@@ -93,10 +100,10 @@ class _Launch:
         lines.append("    else:")
         lines += [f"    {line}" for line in self._launch(kernels[-1])]
         reads = [s.name for s in self.schedule.forward[-1].outputs]
-        states = f'*keep("states", {", ".join(self.states)})'
+        states = [f'*keep("states", {", ".join(self.states)})'] if self.states else []
         scans = ["*scans.kept"] if self.summaries else []
         prep = [f'*keep("inverse", {", ".join(self.pinned)})'] if self.pinned else []
-        saved = ", ".join([*prep, "h0", states, *scans])
+        saved = ", ".join([*prep, "h0", *states, *scans])
         final = "scans.left(ht)" if self.summaries else "ht"
         lines.append(f"    return {', '.join([*reads, final])}, ({saved},)")
         return "\n\n" + "\n".join(lines) + "\n"
@@ -145,7 +152,7 @@ class _Launch:
         lines += self._unless_kept(self.pinned, prep)
         lines += self._unless_kept(self.states, kernels[: len(self.again)])
         for kernel in kernels[len(self.again) :]:
-            if kernel.kernel.carry and kernel.kernel.carry.reverse:
+            if _goes_back(kernel.kernel):
                 lines += self._entered_back() if self.summaries else []
                 lines.append("    dh0 = torch.empty_like(dht)")
             lines += self._launch(kernel)
@@ -158,7 +165,7 @@ class _Launch:
         results = [f"d{n}" if f"d{n}" in made else "None" for n in self.names]
         first = "scans.first(dh0)" if self.summaries else "dh0"
         lines.append(f"    return {', '.join([*results, first])}")
-        return "\n\n" + "\n".join(lines) + "\n"
+        return "\n\n" + "\n".join(_needed(lines)) + "\n"
 
     def _unless_kept(self, names: list[str], kernels: list[KernelText]) -> list[str]:
         """Launches of what the forward has made, for tensors that it did not keep."""
@@ -190,10 +197,15 @@ class _Launch:
         for stored in kernel.outputs:
             if stored.name not in known or kernel.role == "prep":
                 lines.append(f"    {stored.name} = {self._allocation(stored)}")
-        if kernel.carry and kernel.carry.kept:
-            shape = ", ".join(["NC * H", *(SIZES[a] for a in self.program.carry.axes)])
-            lines.append(f"    {kernel.carry.kept} = {self._empty(shape, True)}")
+        carries = [scan.carry for scan in kernel.scans if scan.carry]
+        lines += [self._kept(carry) for carry in carries if carry.kept]
         return lines
+
+    def _kept(self, carry: Carry) -> str:
+        """The states of chunks, or of every so many of them."""
+        count = f"({_BORDERS}) * H" if carry.borders else "NC * H"
+        shape = ", ".join([count, *(SIZES[a] for a in self.program.carry.axes)])
+        return f"    {carry.kept} = {self._empty(shape, True)}"
 
     def _allocation(self, stored: Stored) -> str:
         tile = strip(stored.tile)
@@ -225,10 +237,12 @@ class _Launch:
     def _call(self, kernel: KernelText) -> list[str]:
         """One launch: tuned tiles, grid, tensors, sizes."""
         plan = kernel.kernel
-        grid = "NC * H" if plan.carry is None else "scans.number * H"
+        scanning = any(scan.carry for scan in plan.scans)
+        clocks = plan.role == "clocks"
+        grid = "scans.number * H" if scanning else f"({_BORDERS}) * H" if clocks else "NC * H"
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
-        cut = "".join(a for a in axes if a in (plan.tiled, plan.looped))
+        cut = "".join(plan.cut)
         label = f"{self.suffix}_{plan.tiled_as}".removeprefix("_")
         lines = [
             f'    config = tiles("{self.op}", "{label}", "{cut}", {self.wide[0]}, '
@@ -240,17 +254,27 @@ class _Launch:
         if plan.tiled == "v":
             columns = EXTENDED if plan.beside else "V"
             grid = f'triton.cdiv({columns}, config["BV"]) * {grid}'
-        places = ["scans.rows", "scans.first_chunks"] if plan.carry else ["cu_seqlens", "places"]
+        if plan.roles:
+            counts = [f"N{str(role.tiled).upper()}" for role in plan.roles]
+            lines += [
+                f'    {n} = triton.cdiv({n[1:]}, config["B{n[1:]}"])' for n in dict.fromkeys(counts)
+            ]
+            grid = f"({' + '.join(counts)}) * {grid}"
+        places = (
+            ["scans.rows", "scans.first_chunks"] if scanning or clocks else ["cu_seqlens", "places"]
+        )
         tiles = {x.name: f'"{TILES[x.axis]}", config, chunk_size, ' for x in kernel.row_tiles}
         args = [
             f"rows_of({x}, {tiles[x]}{places[0]})" if x in tiles else x for x in kernel.pointers
         ]
-        args += [*kernel.scalars, *places, "T"]
+        args += [*kernel.scalars, *places, "T", *(["scans.number"] * clocks)]
         args += [*(["B * T * H"] if "NR," in kernel.text else []), "H=H"]
         args += [f"{h}={h[2:]}.shape[2]" for h in kernel.heads]
         args += [f"{s}={s}" for s in (*sizes, EXTENDED) if s in kernel.constants]
         args.append("BT=chunk_size")
         args += [f'B{s}=config["B{s}"]' for s in sizes if f"B{s}" in kernel.constants]
+        args += [f"{w}=whole_tile({b[1:]})" for b, w in WHOLE.items() if w in kernel.constants]
+        args += [f"NB={BORDER_CHUNKS}"] if "NB" in kernel.constants else []
         if "PRECISION" in kernel.constants:
             args.append("PRECISION=dot_precision(dtype, config)")
         if "INVERSE" in kernel.constants:
@@ -272,22 +296,47 @@ def _stored(kernels: tuple[Kernel, ...]) -> list[str]:
     return [*states, *(s.name for k in kernels for s in k.outputs)]
 
 
+def _needed(lines: list[str]) -> list[str]:
+    """The lines of a launcher with what no other line needs left out of its sizes."""
+    text = "\n".join(lines)
+
+    def used(name: str) -> bool:
+        return len(re.findall(rf"\b{name}\b", text)) > 1
+
+    shorter: list[str] = []
+    for line in lines:
+        if line.startswith("    N, NC = ") and not used("NC"):
+            line = "    N = " + line.removeprefix("    N, NC = ").split(", chunk_count")[0]
+        if line.startswith("    dht, ht = ") and not used("ht"):
+            line = "    dht = d_state.contiguous()"
+        if not line.startswith("    cu_seqlens, places = ") or used("places"):
+            shorter.append(line)
+    return shorter
+
+
+def _goes_back(kernel: Kernel) -> bool:
+    """Whether a kernel carries the cotangent of the state."""
+    return any(scan.carry and scan.carry.reverse for scan in kernel.scans)
+
+
 def module_header(tools: frozenset[str]) -> str:
     """Imports and constants of a kernels module."""
     lines = ["import torch", "import triton", "import triton.language as tl", ""]
     bounded = sorted(t for t in tools if t.startswith("bounded"))
     scans = sorted(tools & {"cut", "restored", "whole"})
     loading = sorted(tools.intersection(LOADING))
-    general = sorted(tools - {*bounded, *scans, *loading})
+    sequences = sorted(tools & {"first_border", "place_of_border", "sequence_of_border"})
+    launch = sorted(tools & {"whole_tile"})
+    general = sorted(tools - {*bounded, *scans, *loading, *sequences, *launch, "keep"})
     sources = {
         "bounded": bounded,
-        "descriptors": ["rows_of"] if loading else [],
-        "launch": ["common_dtype", "dot_precision", "tiles"],
+        "descriptors": ["rows_of"] if "load_rows" in loading else [],
+        "launch": ["common_dtype", "dot_precision", "tiles", *launch],
         "packing": ["chunk_count", "numbered"],
         "rows": loading,
         "scans": scans,
-        "schedules": ["keep", "splits"],
-        "sequences": ["place_of_chunk", "place_of_sequence"],
+        "schedules": [*sorted(tools & {"keep"}), "splits"],
+        "sequences": sorted(["place_of_chunk", "place_of_sequence", *sequences]),
         "tiles": general,
     }
     lines += [f"from lincodegen.runtime.{m} import {', '.join(n)}" for m, n in sources.items() if n]

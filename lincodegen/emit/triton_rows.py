@@ -111,8 +111,8 @@ class Rows:
     def visible(self, to: At, origin: At, turned: bool) -> str:
         """The mask of writes that lie before reads; ``turned``: columns first."""
         form = self.program.form
-        reads = [s.read or 0 for s in form.slots(to.axis)]
-        writes = [s.write or 0 for s in form.slots(origin.axis)]
+        reads = [getattr(s, to.moment) or 0 for s in form.slots(to.axis)]
+        writes = [getattr(s, origin.moment) or 0 for s in form.slots(origin.axis)]
         row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
         if self.slots(to.axis) == self.slots(origin.axis) == 1:
             sign = ">=" if writes[0] < reads[0] else ">"
@@ -197,6 +197,11 @@ class Clocks:
         # a dead slot holds zeros, wherever it stands
         before = (p + p[-1:] * (self.rows.slots(at.axis) - len(p)) for p, at in pairs)
         return f"({logs}), {', '.join(map(str, before))}, {own}"
+
+    def log_at_tokens(self, log: str) -> str:
+        """The name of a scalar log decay in base 2, one a token."""
+        self.rows.used.setdefault("t")
+        return self._load("t", "tok", False)[self.logs(False).index(log)]
 
     def at(self, point: At, channel: bool) -> tuple[str, str]:
         """The names (whole, rest) of the clock at a point, over rows or at the end."""

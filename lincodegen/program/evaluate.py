@@ -91,6 +91,11 @@ class TileEvaluator:
                 return args[0] * self.scalars[str(tile.attr[0])]
             case "rename":
                 return args[0]
+            case "diagonal":
+                return np.diagonal(args[0])
+            case "alive":
+                value, decay = args
+                return np.array([x if w != 0 else x - x for x, w in zip(value, decay, strict=True)])
             case "decay":
                 value = self._decay(tile, tile.args, tile.attr)
                 # an oriented span has its columns first

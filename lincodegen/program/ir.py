@@ -8,6 +8,8 @@
          | reduce(x) | broadcast(x)      sum over axes; repeat over axes
          | add(x, y) | scale(x; number) | factor(x; constant)     elementwise
          | rename(x; from -> to)         the same tile under other axis names
+         | diagonal(x)                   the entries of [row, row] whose rows are of one token
+         | alive(x, log decay)           x at tokens whose decay is no zero, there zero
          | decay(log decays; to, from, channel)
          | cover(W; to, from, slot, channel)
          | contract(x, y, log decays; to, from)
@@ -18,11 +20,11 @@ Axes: ``k`` and ``v`` of the state; row axes ``m`` (events that read the state),
 ``tok``, the tokens. A row axis holds its slots token-major: row = token * slots + slot.
 
 ``decay(to, from)`` is exp of the sum of the log decays between two points, a point being
-``start``, ``end`` or a row axis' read or write point. Between two row points it carries
-the visibility mask: 0 where the write is not before the read. Without log decays it is
-that mask. ``cover`` is its linear adjoint: for log decay ``slot``, the sum of W over all
-pairs whose span covers it. ``contract`` is sum_k x[.,k] y[.,k] decay[.,.,k] or, by its own
-adjoint, the sum over one of the row axes instead.
+``start``, ``end`` or a row axis' read or write point, or its first: that of its token's start.
+Between two row points it carries the visibility mask: 0 where the write is not before the read.
+Without log decays it is that mask. ``cover`` is its linear adjoint: for log decay ``slot``, the sum
+of W over all pairs whose span covers it. ``contract`` is sum_k x[.,k] y[.,k] decay[.,.,k] or, by
+its own adjoint, the sum over one of the row axes instead.
 
 There are no branches, no pointers, no tile sizes, no dtypes. Tiles are hash-consed: equal
 tiles of one graph are one object.
@@ -39,7 +41,7 @@ Axes = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """A point as a tile sees it: ``start``, ``end``, or (row axis, "read" | "write")."""
+    """A point as a tile sees it: ``start``, ``end``, or (row axis, "read" | "write" | "first")."""
 
     axis: str
     moment: str = ""

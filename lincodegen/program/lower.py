@@ -18,20 +18,10 @@ from lincodegen.spec.step import Node
 RESERVED = frozenset(
     (
         *("B", "T", "H", "K", "V", "W", "NT", "NK", "BT", "BK", "BV", "NR", "NC"),
+        *("N", "NB", "NV", "PK", "PV"),
         *("PRECISION", "INVERSE", "LOG2_E"),
-        *(
-            "tl",
-            "torch",
-            "triton",
-            "dtype",
-            "config",
-            "tiles",
-            "splits",
-            "keep",
-            "state",
-            "saved",
-            "i",
-        ),
+        *("tl", "torch", "triton", "dtype", "config", "tiles", "splits", "keep"),
+        *("state", "saved", "i"),
         *("chunk_size", "batch", "length", "heads", "num_chunks", "S", "dS", "o", "do"),
         *("h", "h0", "ht", "dh", "dht", "dh0"),
         *("cu_seqlens", "places", "first_chunks", "packed", "scans", "entered", "passed"),

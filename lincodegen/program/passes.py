@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lincodegen.program.ir import At, Graph, Tile, below, contracted, is_dot, strip
+from lincodegen.program.one_sided import add_one_sided
 from lincodegen.program.program import Program
 
 Rule = Callable[[Graph, Tile, tuple[Tile, ...]], Tile]
@@ -147,7 +148,7 @@ def _state_product(graph: Graph, tile: Tile) -> tuple[list[Tile | float], Tile, 
         if tile.op == "scale":
             scales.append(float(tile.attr[0]))
             tile = tile.args[0]
-        elif (found := _row_scale(graph, tile)) is not None:
+        elif (found := row_scale(graph, tile)) is not None:
             scales.append(found[0])
             tile = found[1]
         else:
@@ -176,7 +177,7 @@ def push_scales(program: Program) -> Program:
                 bare = graph.rename(inner.args[0], names) or inner
                 made = dot(graph, bare, other, axes)
                 return graph.make(inner.op, (made,), inner.attr, made.axes)
-            found = _row_scale(graph, scaled)
+            found = row_scale(graph, scaled)
             if found is None:
                 continue
             s, bare = found
@@ -195,7 +196,7 @@ def push_scales(program: Program) -> Program:
     return rebuilt(program, rule)
 
 
-def _row_scale(graph: Graph, tile: Tile) -> tuple[Tile, Tile] | None:
+def row_scale(graph: Graph, tile: Tile) -> tuple[Tile, Tile] | None:
     """(s, X) of a tile s[r] * X[r, ..], also under a renaming."""
     inner = strip(tile)
     if inner.op != "ein" or is_dot(inner):
@@ -220,4 +221,5 @@ PASSES = (
     push_scales,  # bare products first: the next rule and hash-consing find more of them equal
     sums_by_keys,  # after scales moved, so that X S^T is the one that the gradients have
     push_scales,  # once more, for the products that the last rule made
+    add_one_sided,  # last: another form of gradients that are as they will be emitted
 )

@@ -31,12 +31,31 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
+class OneSided:
+    """The adjoint with every gradient of a load on one side, that of S or that of dS.
+
+    The chunk depends on the clock at a point through the row that is there alone: the gradient
+    of that clock is the row times its own gradient. ``rows`` are these, one an operand over keys,
+    ``end`` = <S_end, dS_end> is that of the clock at the end of the chunk, ``start`` =
+    <S_0, dS_0>, their sum. ``logs`` are the gradients of the log decays, running sums of them;
+    without one, ``rows`` is empty.
+    """
+
+    loads: tuple[tuple[Tile, Tile], ...]
+    logs: tuple[tuple[Tile, Tile], ...]
+    rows: tuple[Tile, ...]
+    end: Tile
+    start: Tile
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """The chunk of one group as tiles.
 
     ``outputs`` are the rows of each read, ``next_state`` the state after the chunk. The
     adjoint: ``d_outputs`` and ``d_state`` are the cotangents, ``gradients`` those of the
-    loads and log decays, ``d_carry`` that of the state before the chunk.
+    loads and log decays, ``d_carry`` that of the state before the chunk. ``one_sided`` are the
+    same gradients in another form, where there is one.
     """
 
     form: ChunkForm
@@ -52,6 +71,7 @@ class Program:
     d_state: Tile
     gradients: tuple[tuple[Tile, Tile], ...]
     d_carry: Tile
+    one_sided: OneSided | None = None
 
     @property
     def value_axis(self) -> bool:

@@ -9,7 +9,7 @@ points modulo primes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +105,13 @@ def _claims(
         for equation, holds in check.equations():
             yield Claim(equation, program.form.group.state.name, how, holds)
         if isinstance(size.ring, Residues):
-            yield Claim("adjoint", program.form.group.state.name, how, check.adjoint())
+            state = program.form.group.state.name
+            yield Claim("adjoint", state, how, check.adjoint(program.gradients))
+            one = program.one_sided
+            if one is not None:
+                holds = check.adjoint((*one.loads, *one.logs))
+                yield Claim("one-sided adjoint", state, how, holds)
+                yield Claim("dG_start", state, how, check.clock_at_start())
 
 
 class _GroupCheck:
@@ -225,7 +231,7 @@ class _GroupCheck:
         want = _stacked([self.trace.reads[(t, read)] for t in range(self.size.tokens)])
         return _equal(self.evaluate(self.program.outputs[read]), want)
 
-    def adjoint(self) -> bool:
+    def adjoint(self, gradients: Iterable[tuple[Tile, Tile]]) -> bool:
         """d(loss) along the slopes of all unknowns equals the gradients times the slopes."""
         loss = self._paired(self.program.d_state, self.trace.final)
         for j, tile in enumerate(self.program.d_outputs):
@@ -233,9 +239,18 @@ class _GroupCheck:
             loss = loss + self._paired(tile, _stacked(reads))
         want = loss.slope
         got = self._along(self.program.d_carry, self.leaves[self.program.carry.id], log=False)
-        for leaf, gradient in self.program.gradients:
+        for leaf, gradient in gradients:
             got += self._along(gradient, self.leaves[leaf.id], log=leaf.op == "log_decay")
         return (got - want) % loss.prime == 0
+
+    def clock_at_start(self) -> bool:
+        """What is handed on to the chunk before is <S_0, dS_0>: its <S_end, dS_end>."""
+        one, program = self.program.one_sided, self.program
+        if one is None:
+            return True
+        want: Any = (self.leaves[program.carry.id] * self.evaluate(program.d_carry)).sum()
+        got: Any = self.evaluate(one.start)[()]
+        return (got.value - want.value) % want.prime == 0
 
     def _paired(self, cotangent: Tile, value: Array | None) -> Any:
         return (self.leaves[cotangent.id] * value).sum()

@@ -9,6 +9,8 @@ ROLES = {
     "states_fwd": "walks likewise, but stores the state before each chunk instead of outputs",
     "output_fwd": "computes outputs from stored states, all chunks at once",
     "scan_bwd": "walks backwards through the chunks with the gradient of the state",
+    "scans_bwd": "walks both ways at once, and writes the gradients of the inputs",
+    "clocks_bwd": "adds up the gradients of the decays, a few chunks at a time",
     "gradient_bwd": "computes the gradients of the inputs, all chunks at once",
 }
 

@@ -72,12 +72,12 @@ def tiles(
     if not fields:
         return chosen
     own = {"BK": fields.get("tile_k"), "BV": fields.get("tile_v")}
-    tuned = {b: min(own[b] or chosen[b], _whole(n)) for b, n in _cut_sizes(cut, K, V)}
+    tuned = {b: min(own[b] or chosen[b], whole_tile(n)) for b, n in _cut_sizes(cut, K, V)}
     options = {n: fields[n] for n in ("num_warps", "num_stages", "descriptors") if n in fields}
     return {**chosen, **tuned, **options}
 
 
-def _whole(size: int) -> int:
+def whole_tile(size: int) -> int:
     """The tile that holds an axis."""
     return max(LEAST_TILE, 1 << (size - 1).bit_length())
 
@@ -88,7 +88,7 @@ def _cut_sizes(cut: str, K: int, V: int) -> list[tuple[str, int]]:
 
 @cache
 def _tuned_tiles(tuned: Chosen, kernel: str, cut: str, sizes: tuple[int, int]) -> Tiles:
-    whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
+    whole = {"BK": whole_tile(sizes[0]), "BV": whole_tile(sizes[1])}
     found = tuned.kernels[kernel]
     own = {"BK": found.tile_k, "BV": found.tile_v}
     chosen = {b: min(own[b], whole[b]) for b, _ in _cut_sizes(cut, *sizes)}
@@ -106,7 +106,7 @@ def _tiles(
     device: torch.device,
     sizes: tuple[int, int],
 ) -> Tiles:
-    whole = {"BK": _whole(sizes[0]), "BV": _whole(sizes[1])}
+    whole = {"BK": whole_tile(sizes[0]), "BV": whole_tile(sizes[1])}
     found = op_default(op, dtype, max(sizes), device)
     entry = None if found is None else found.kernels.get(kernel)
     if found is None or entry is None:
@@ -122,11 +122,11 @@ def _tiles(
 
 def _narrowing(found: OpDefault, size: int) -> int:
     """By how much cut axes are narrowed where whole ones are longer than the table knows."""
-    return max(1, _whole(size) // _whole(found.size))
+    return max(1, whole_tile(size) // whole_tile(found.size))
 
 
 def _by_rule(kernel: str, cut: str, sizes: tuple[int, int]) -> Mapping[str, int]:
     """Without a table: tiles of 64, more warps where every gradient lives in one kernel."""
-    chosen = {b: min(64, _whole(n)) for b, n in _cut_sizes(cut, *sizes)}
+    chosen = {b: min(64, whole_tile(n)) for b, n in _cut_sizes(cut, *sizes)}
     warps = 8 if "gradient" in kernel else 4
     return {**chosen, "num_warps": warps, "num_stages": 2}

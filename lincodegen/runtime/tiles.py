@@ -1,4 +1,4 @@
-"""Tile functions of the generated Triton kernels: inverse and per-channel decayed products.
+"""Tile functions of the generated Triton kernels: inverse, decayed products, inner product.
 
 A chunk's rows are token-major, ``RS`` (``CS``) slots a token on the row (column) axis.
 """
@@ -263,3 +263,17 @@ def decayed_columns(b_p, b_x, b_logs, READS: tl.constexpr, WRITES: tl.constexpr,
         b_left = tl.where(_between(1 << i, N, CS, RS), b_p, 0.0).to(b_x.dtype)
         b_z += tl.dot(b_left, (b_x * b_late).to(b_x.dtype), input_precision="ieee") * b_early
     return b_z
+
+
+@triton.jit
+def inner_product(x, y, i_s, SIZE: tl.constexpr):
+    """The sum of all entries of state ``i_s``, int64, of x times those of y; SIZE entries each."""
+    o_i = tl.arange(0, 4096)
+    p_s = i_s * SIZE
+    b_sum = tl.zeros([4096], dtype=tl.float32)
+    for i in range(tl.cdiv(SIZE, 4096)):
+        m_i = i * 4096 + o_i < SIZE
+        b_x = tl.load(x + p_s + i * 4096 + o_i, mask=m_i, other=0.0).to(tl.float32)
+        b_y = tl.load(y + p_s + i * 4096 + o_i, mask=m_i, other=0.0).to(tl.float32)
+        b_sum += b_x * b_y
+    return tl.sum(b_sum, 0)

@@ -10,7 +10,8 @@ Rules, none of which knows a recurrence:
   over programs only if nothing inside contracts it.
 * The backward keeps, per chunk, the carries of both scans and the rows that a solve made;
   everything else of the adjoint is chunk-parallel in the ``gradient`` kernel, but for
-  gradients over the value axis that the reverse scan can write by itself.
+  gradients over the value axis that the reverse scan can write by itself. Where every gradient
+  is on one side there are no chunk states: see `roles`.
 * Summaries are scans that write nothing but the state. They map the states of segments of a
   sequence, affinely, so that the scans proper run over all segments side by side.
 """
@@ -18,124 +19,14 @@ Rules, none of which knows a recurrence:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lincodegen.program.ir import Tile, contracted, is_dot, strip
 from lincodegen.program.program import Program
 from lincodegen.schedule.columns import mixes_rows, written_by_values
+from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored, computed
+from lincodegen.schedule.roles import ONE_SIDED, one_sided_kernels
 from lincodegen.schedule.shares import shared
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tile in global memory.
-
-    ``kind``: ``rows`` [B, T, H, (slots,) D]; ``square`` [B * H * NT, R, C], one a chunk;
-    ``states`` [B * H * NT, K, V] and ``border`` [B * H * NT, K], likewise; ``parts``
-    [NK, B, T, H, (slots)], rows that every program over keys adds a part of.
-    """
-
-    tile: Tile
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Carry:
-    """What a scan hands from chunk to chunk; ``kept`` names the store of its value before."""
-
-    leaf: Tile
-    update: Tile
-    first: str
-    last: str
-    kept: str | None
-    reverse: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One launch: role ``prep``, ``decay``, ``scan``, ``gradient``..., ``fwd`` or ``bwd``.
-
-    ``tiled`` is the axis that programs share out, ``looped`` the contracted axis that the
-    kernel's inner loop goes over in tiles; either may be None. ``beside`` is what the state has
-    columns of behind its V, where operands read as zeros: the ``identity``, K of them, or
-    ``ones``, a single one; None for no such columns. ``first`` are tiles among those below its
-    roots that it computes before the others.
-    """
-
-    role: str
-    direction: str
-    given: tuple[Stored, ...]
-    outputs: tuple[Stored, ...]
-    carry: Carry | None
-    tiled: str | None
-    looped: str | None
-    beside: str | None = None
-    first: tuple[Tile, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The middle of the kernel's name."""
-        return f"{self.role}_{self.direction}"
-
-    @property
-    def tiled_as(self) -> str:
-        """The name of the kernel whose tiles it takes: a summary does a part of another scan."""
-        scans = {"summary_fwd": "states_fwd", "summary_bwd": "scan_bwd"}
-        return scans.get(self.name, self.name)
-
-    @property
-    def roots(self) -> tuple[Tile, ...]:
-        """Every tile that the kernel must compute."""
-        update = (self.carry.update,) if self.carry else ()
-        return (*self.first, *(s.tile for s in self.outputs), *update)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The kernels of a group, each tuple in the order of launches.
-
-    ``forward`` is the ``scan`` schedule: reads leave the scan. ``split`` follows on a prep
-    kernel and the first kernels of ``backward``, which keep the chunk states: reads in a
-    chunk-parallel kernel, for few heads. ``backward`` serves both. ``segment`` cuts sequences
-    into segments, for very few heads: ``summaries`` are its scans before that of the forward
-    and that of the backward, none for a group that has no such form.
-    """
-
-    program: Program
-    forward: tuple[Kernel, ...]
-    split: Kernel
-    backward: tuple[Kernel, ...]
-    summaries: tuple[Kernel, ...]
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """Every kernel; one that both directions launch comes twice."""
-        return (*self.forward, *self.backward, self.split, *self.summaries)
-
-    @property
-    def decaying(self) -> tuple[Kernel, ...]:
-        """The kernel that decays operands, where the forward scan alone does without it."""
-        known = {k.name for k in self.forward}
-        return tuple(k for k in self.backward if k.role == "decay" and k.name not in known)
-
-    @property
-    def instead(self) -> tuple[Kernel, ...]:
-        """What the ``split`` schedule launches in place of the forward scan."""
-        return (*self.decaying, next(k for k in self.backward if k.role == "states"), self.split)
-
-    def __str__(self) -> str:
-        lines = []
-        for kernel in self.kernels:
-            loads = ", ".join(s.name for s in kernel.given) or "-"
-            stores = ", ".join(s.name for s in kernel.outputs) or "-"
-            if kernel.carry and kernel.carry.kept:
-                stores += f", {kernel.carry.kept} a chunk"
-            where = [f"programs over {kernel.tiled}"] if kernel.tiled else []
-            where += [f"loop over {kernel.looped}"] if kernel.looped else []
-            place = ", ".join(where) or "whole tiles"
-            lines.append(f"  {kernel.name:14s} {place:32s} given {loads}; stores {stores}")
-        return "\n".join(lines)
 
 
 def schedule(program: Program) -> Schedule:
@@ -153,18 +44,24 @@ def _renamed(plan: Schedule, taken: set[str]) -> Schedule:
             name += "_"
         return name
 
-    def store(s: Stored) -> Stored:
+    def store(s: Stored, *, gradients_alone: bool) -> Stored:
         own = s.tile.id in gradients or s.kind == "parts"
+        own = own or (gradients_alone and s.kind == "rows")
         return s if own else replace(s, name=free(s.name))
 
     def kernel(k: Kernel) -> Kernel:
         carry = k.carry and replace(k.carry, kept=k.carry.kept and free(k.carry.kept))
-        given, outputs = (tuple(store(s) for s in group) for group in (k.given, k.outputs))
-        return replace(k, given=given, outputs=outputs, carry=carry)
+        alone = k.role in ONE_SIDED
+        given, outputs = (
+            tuple(store(s, gradients_alone=alone) for s in group) for group in (k.given, k.outputs)
+        )
+        roles = tuple(kernel(role) for role in k.roles)
+        return replace(k, given=given, outputs=outputs, carry=carry, roles=roles)
 
     return replace(
         plan,
         forward=tuple(kernel(k) for k in plan.forward),
+        states=kernel(plan.states),
         split=kernel(plan.split),
         backward=tuple(kernel(k) for k in plan.backward),
         summaries=tuple(kernel(k) for k in plan.summaries),
@@ -182,13 +79,16 @@ def _cut(program: Program) -> Schedule:
     carry = Carry(program.carry, program.next_state, "h0", "ht", None, False)
     scan = _scan("scan", "fwd", pinned if within else given, reads, carry)
     forward.append(_decaying(scan) if decayed and within else scan)
-    backward = [*([_decay(decayed)] if decayed else []), *_backward(program, pinned, decayed)]
+    one_sided = one_sided_kernels(program)
+    states, *gradients = _backward(program, pinned, decayed)
+    backward = [*([_decay(decayed)] if decayed else []), states, *gradients]
     return Schedule(
         program,
         tuple(forward),
+        states,
         _output(program, given, reads),
-        tuple(backward),
-        _summaries(program, given),
+        one_sided or tuple(backward),
+        _summaries(program, given, one_sided=bool(one_sided)),
     )
 
 
@@ -224,7 +124,9 @@ def _backward(
     return [_trimmed(k) for k in kernels]
 
 
-def _summaries(program: Program, given: tuple[Stored, ...]) -> tuple[Kernel, ...]:
+def _summaries(
+    program: Program, given: tuple[Stored, ...], *, one_sided: bool
+) -> tuple[Kernel, ...]:
     """What a segment does to the state, S -> M S + L, and back to its cotangent.
 
     The columns of the state are told apart by what is written to them: L is the final state from
@@ -238,7 +140,11 @@ def _summaries(program: Program, given: tuple[Stored, ...]) -> tuple[Kernel, ...
     if forward.tiled != "v" or backward.tiled != "v" or not written_by_values(program, inside):
         return ()
     beside = "identity" if mixes_rows(program, inside) else "ones"
-    return replace(forward, beside=beside), backward
+    reverse = "scans_bwd" if one_sided else "scan_bwd"
+    return (
+        replace(forward, beside=beside, tiles_of="states_fwd"),
+        replace(backward, tiles_of=reverse),
+    )
 
 
 def _gradient(program: Program, given: tuple[Stored, ...], outputs: tuple[Stored, ...]) -> Kernel:
@@ -286,25 +192,6 @@ def _trimmed(kernel: Kernel) -> Kernel:
     needed |= {strip(t).id for t in kernel.roots}
     given = tuple(s for s in kernel.given if strip(s.tile).id in needed)
     return replace(kernel, given=given)
-
-
-def computed(roots: Iterable[Tile], given: Iterable[Stored]) -> list[Tile]:
-    """The tiles that a kernel computes, operands first: all below its roots, down to stores."""
-    stop = {strip(s.tile).id for s in given}
-    order: list[Tile] = []
-    seen: set[int] = set()
-
-    def visit(tile: Tile) -> None:
-        if tile.id in seen or strip(tile).id in stop:
-            return
-        seen.add(tile.id)
-        for arg in tile.args:
-            visit(arg)
-        order.append(tile)
-
-    for root in roots:
-        visit(root)
-    return order
 
 
 def _pinned(program: Program) -> tuple[Stored, ...]:

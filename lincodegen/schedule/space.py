@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 from lincodegen.config import Config
@@ -12,7 +13,7 @@ from lincodegen.targets import Target
 
 if TYPE_CHECKING:
     # a search over parameters needs no kernel, and no sympy
-    from lincodegen.schedule.kernels import Kernel
+    from lincodegen.schedule.plan import Kernel
 
 LEAST_TILE = 16
 ROWS = 128
@@ -49,8 +50,8 @@ class SearchSpace:
 
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
-        for *sizes, described in product(*(p.values for p in self.parameters)):
-            config = Config(*sizes, descriptors=bool(described))
+        for size, k, v, warps, stages, way in product(*(p.values for p in self.parameters)):
+            config = Config(size, k, v, warps, stages, descriptors=bool(way))
             if not self.broken(config, target):
                 yield config
 
@@ -95,14 +96,25 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
 
 def _loops(kernel: Kernel) -> bool:
     """Whether there is a loop to pipeline: over chunks, or over tiles of an axis."""
-    return kernel.carry is not None or kernel.looped is not None
+    return any(scan.carry is not None or scan.looped is not None for scan in kernel.scans)
 
 
 def _tiles(kernel: Kernel, extents: Extents, axis: str) -> tuple[int, ...]:
     whole = extents.whole(axis)
-    if axis not in (kernel.tiled, kernel.looped):
+    if axis not in kernel.cut:
         return (whole,)
     return tuple(t for t in (16, 32, 64, 128) if t <= whole)
+
+
+def _carried(kernel: Kernel, extents: Extents, config: Config, target: Target) -> float:
+    """Entries of a state that a thread holds, of the role that holds most."""
+    cut = {"k": config.tile_k, "v": config.tile_v}
+    areas = [
+        prod(cut[a] if a in scan.cut else extents.whole(a) for a in ("k", "v"))
+        for scan in kernel.scans
+        if scan.carry is not None
+    ]
+    return max(areas, default=0) / (config.num_warps * target.warp_size)
 
 
 def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
@@ -119,11 +131,6 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
     def wide(config: Config) -> bool:
         tiles = {"k": config.tile_k, "v": config.tile_v}
         return all(tiles[a] >= min(least, extents.whole(a)) for a, least in WGMMA_TILES.items())
-
-    def carried(config: Config, target: Target) -> float:
-        if kernel.carry is None:
-            return 0.0
-        return config.tile_k * config.tile_v / (config.num_warps * target.warp_size)
 
     return (
         Limit(
@@ -144,7 +151,7 @@ def _limits(kernel: Kernel, extents: Extents) -> tuple[Limit, ...]:
         ),
         Limit(
             "the carried state takes at most half of a thread's registers",
-            lambda c, t: carried(c, t) <= CARRY_REGISTERS,
+            lambda c, t: _carried(kernel, extents, c, t) <= CARRY_REGISTERS,
         ),
         Limit(
             "warpgroup matrix instructions want tiles of 64 keys and 32 values",

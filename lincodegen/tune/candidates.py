@@ -21,7 +21,8 @@ from lincodegen.cost.traffic import Tensors, group_tensors
 from lincodegen.emit.op_plan import OpPlan
 from lincodegen.errors import TuningError
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, schedule
+from lincodegen.schedule.kernels import schedule
+from lincodegen.schedule.plan import Kernel
 from lincodegen.schedule.space import Extents, search_space
 from lincodegen.targets import Target
 from lincodegen.tune.kernels import OpKernel, OpKernels, kernel_label
@@ -54,7 +55,7 @@ class Model:
         found: dict[str, tuple[Program, Kernel, Tensors]] = {}
         for group, program in zip(plan.groups, programs, strict=True):
             cut, tensors = schedule(program), group_tensors(program, group)
-            for kernel in (*cut.forward, *cut.backward, cut.split):
+            for kernel in cut.own:
                 found[kernel_label(kernel, group.suffix)] = program, kernel, tensors
         return Model(found, call, target)
 

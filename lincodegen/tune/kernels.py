@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from lincodegen.compile.launches import SEQUENCE_HEADS, TOKENS, KernelLaunch
 from lincodegen.emit.templates import formatted
-from lincodegen.emit.triton_kernel import KernelText
 from lincodegen.emit.triton_module import module_header, print_triton
 from lincodegen.emit.triton_rows import power_of_two
+from lincodegen.emit.triton_text import KernelText
 from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
-from lincodegen.schedule.kernels import Kernel, Stored, schedule
+from lincodegen.schedule.kernels import schedule
+from lincodegen.schedule.plan import Kernel, Stored
 
-_INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS}
+_INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS, "N": 2}
 
 _PACKED = ("cu_seqlens", "first_chunks", "places")
 
@@ -66,7 +67,7 @@ def kernel_label(kernel: Kernel, suffix: str) -> str:
 
 def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
     kinds = _kinds(program, printed.kernel)
-    parameters = _parameters(printed.text)
+    parameters = _parameters(printed)
     return KernelLaunch(
         kernel_label(printed.kernel, suffix),
         printed.name,
@@ -75,15 +76,15 @@ def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
         tuple((n, value) for n, value in _INTEGERS.items() if n in parameters),
         tuple(n for n in _PACKED if n in parameters),
         printed.constants,
-        printed.kernel.tiled,
-        printed.kernel.looped,
+        printed.kernel.cut,
         tuple((x.name, x.axis) for x in printed.row_tiles),
     )
 
 
-def _parameters(text: str) -> set[str]:
+def _parameters(printed: KernelText) -> set[str]:
     """Names between the parentheses of the kernel's definition."""
-    head = text[text.index("def ") : text.index("):")]
+    start = printed.text.index(f"def {printed.name}(")
+    head = printed.text[start : printed.text.index("):", start)]
     return {line.strip().split(":")[0].rstrip(",") for line in head.splitlines()[1:]}
 
 
@@ -92,12 +93,14 @@ def _kinds(program: Program, kernel: Kernel) -> dict[str, bool]:
     kinds = {o.name: len(o.axes) == 2 for _, o in program.operands}
     kinds |= {o.name: False for _, o, _ in program.logs}
     kinds |= {s.name: _wide(s) for s in (*kernel.given, *kernel.outputs)}
-    if kernel.carry is not None:
-        kinds |= {kernel.carry.first: False, kernel.carry.last: False}
+    for carry in [scan.carry for scan in kernel.scans if scan.carry]:
+        kinds |= {name: False for name in (carry.first, carry.last) if name}
+    if kernel.role == "clocks":
+        kinds |= {"ht": False, "dht": False}
     return kinds
 
 
 def _wide(stored: Stored) -> bool:
-    if stored.kind in ("square", "states"):
+    if stored.kind in ("square", "states", "borders"):
         return True
     return stored.kind == "rows" and len(strip(stored.tile).axes) == 2

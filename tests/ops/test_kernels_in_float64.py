@@ -17,6 +17,7 @@ from triton.runtime.interpreter import GridExecutor
 from lincodegen.resources import generated_dir
 from lincodegen.runtime import bounded, tiles
 from lincodegen.runtime.pins import use_config
+from lincodegen.runtime.schedules import use_schedule
 from lincodegen.testing import install_interpreter_fixes
 from lincodegen.verify.gradients import evaluate_op, evaluate_reference
 from lincodegen.verify.inputs import Geometry, draw
@@ -107,3 +108,15 @@ def test_their_gradients_are_those_of_differences(name, kernels_of):
         )
 
     assert torch.autograd.gradcheck(function, (*tensors, *states), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "retention"])
+@pytest.mark.parametrize("schedule", [("scan", 0), ("segment", 5)], ids=["scan", "segment"])
+def test_sums_over_chunks_go_on_from_borders(name, schedule, kernels_of):
+    """Two borders and a rest: states are kept at the end of every eighth chunk of a scan."""
+    case = drawn(name, 16 * 19 + 3)
+    with use_config(name, chunk_size=16), use_schedule(*schedule):
+        found = evaluate_op(recurrence_of(name), case, kernels_of(name)).named()
+    exact = evaluate_reference(recurrence_of(name), case, torch.float64).named()
+    errors = {n: float((found[n] - x).abs().max() / x.abs().max()) for n, x in exact.items()}
+    assert max(errors.values()) <= TOLERANCE, errors

@@ -55,9 +55,19 @@ def test_each_pass_keeps_every_value(name):
 def kernels(program):
     """(kernel, roots that the evaluator knows) of a schedule."""
     plan = schedule(program)
-    for kernel in (*plan.forward, plan.split, *plan.backward):
+    for kernel in (scan for k in plan.own for scan in k.scans):
         shared = {"once"}
         yield kernel, [t for t in kernel.roots if not shared & {x.op for x in below([t])}]
+
+
+def knowing_turned(program, found):
+    """The evaluator, with the values of carries that roles hold transposed."""
+    for kernel, _ in kernels(program):
+        carry = kernel.carry
+        if carry is not None and carry.leaf.id not in found.leaves:
+            own = program.d_state if carry.reverse else program.carry
+            found.leaves[carry.leaf.id] = found.leaves[own.id].swapaxes(0, 1)
+    return found.evaluate
 
 
 def emitted(name):
@@ -74,12 +84,30 @@ def test_orientation_keeps_every_value(name):
     timeline, programs = emitted(name)
     sizes = dict.fromkeys(timeline.recurrence.dims, 3)
     for program, found in zip(programs, checks(timeline, programs, sizes), strict=True):
+        evaluate = knowing_turned(program, found)
         for kernel, roots in kernels(program):
             given = {strip(s.tile).id for s in kernel.given}
             made = oriented(program.graph, roots, given)
             old = {t.id: t for t in computed(roots, kernel.given)}
             for tile in old.values():
-                assert same([found.evaluate(made[tile.id])], [found.evaluate(tile)]), kernel.name
+                assert same([evaluate(made[tile.id])], [evaluate(tile)]), kernel.name
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_one_sided_gradients_are_the_gradients(name):
+    """Clocks where there were products of P and dP, carries turned: the same values."""
+    timeline, programs = emitted(name)
+    sizes = dict.fromkeys(timeline.recurrence.dims, 3)
+    for program, found in zip(programs, checks(timeline, programs, sizes), strict=True):
+        one, known = program.one_sided, dict(program.gradients)
+        assert (one is not None) or name not in ("broadcast_write", "sigmoid_decay")
+        for leaf, gradient in (*one.loads, *one.logs) if one else ():
+            assert same([found.evaluate(gradient)], [found.evaluate(known[leaf])]), repr(leaf)
+        evaluate = knowing_turned(program, found)
+        for kernel, _ in kernels(program):
+            if kernel.carry is not None and kernel.carry.leaf.axes == ("v", "k"):
+                whole = program.d_carry if kernel.carry.reverse else program.next_state
+                assert same([evaluate(kernel.carry.update)], [evaluate(whole).swapaxes(0, 1)])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def plan_of(step, **blocks):
 
 
 def kernels(plan):
-    return (*plan.forward, plan.split, *plan.backward)
+    """Every kernel; each role of several on one grid stands for itself."""
+    whole = (*plan.forward, plan.split, plan.states, *plan.backward)
+    return tuple({scan.name: scan for k in whole for scan in k.scans}.values())
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -50,8 +52,8 @@ def test_what_a_kernel_is_given_was_stored_before(name):
             for kernel in order:
                 assert {s.name for s in kernel.given} <= stored, kernel.name
                 stored |= {s.name for s in kernel.outputs}
-                if kernel.carry and kernel.carry.kept:
-                    stored.add(kernel.carry.kept)
+                carries = [scan.carry for scan in kernel.scans if scan.carry]
+                stored |= {carry.kept for carry in carries if carry.kept}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -113,7 +115,8 @@ def test_stores_have_names_of_their_own(name):
         for kernel in kernels(plan):
             for stored in kernel.outputs:
                 assert stored.name not in operands
-                is_gradient = stored.kind == "parts" or any(
+                one_sided = kernel.role in ("keys", "values", "clocks") and stored.kind == "rows"
+                is_gradient = (stored.kind == "parts" or one_sided) or any(
                     strip(stored.tile) is strip(g) for _, g in program.gradients
                 )
                 assert stored.name not in gradients or is_gradient
@@ -180,6 +183,37 @@ def test_scans_of_an_erase_share_values_out():
     }
 
 
+def test_additive_rules_keep_no_chunk_states():
+    """Each gradient on one side: all scans on one grid, and states at borders for decays alone."""
+    decayed = plan_of("S = exp(g) * S + beta * outer(k, v)\no = S.T @ q")
+    plain = plan_of("S = S + outer(k, v)\no = S.T @ q")
+    scans, clocks = decayed.backward
+    written = {role.name: [(s.name, s.kind) for s in role.outputs] for role in scans.roles}
+    assert written == {
+        "keys_fwd": [("dq", "rows"), ("dG_t0", "parts")],
+        "keys_bwd": [("dbeta", "parts"), ("dk", "rows"), ("dG_w", "parts")],
+        "values_bwd": [("dv", "rows")],
+    }
+    assert [(role.carry.kept, role.carry.borders) for role in scans.roles[:2]] == [
+        ("h", True),
+        ("dh", True),
+    ]
+    assert [s.name for s in clocks.outputs] == ["dg"]
+    (alone,) = plain.backward
+    assert all(role.carry.kept is None for role in alone.roles)
+    # what else the states do not pass through twice stays as it was
+    erasing = plan_of("S = exp(g) * S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
+    assert not any(k.roles for k in erasing.backward)
+
+
+def test_no_role_needs_both_carries():
+    plan = plan_of("S = exp(g) * S + beta * outer(k, v)\no = S.T @ q")
+    for role in plan.backward[0].roles:
+        inside = computed(role.roots, role.given)
+        assert {t.id for t in inside if t.op == "carry"} == {role.carry.leaf.id}
+        assert role.carry.leaf.axes == (("v", "k") if role.tiled == "k" else ("k", "v"))
+
+
 def test_a_column_read_keeps_values_whole():
     plan = plan_of("S = S + beta * outer(k, v - S.T @ k)\no = S @ u")
     scan = next(k for k in plan.forward if k.role == "scan")
@@ -189,7 +223,7 @@ def test_a_column_read_keeps_values_whole():
 def test_the_listing_names_every_kernel_once():
     plan = plan_of("S = exp(g) * S + beta * outer(k, v - S.T @ k)\no = S.T @ q")
     lines = str(plan).split("\n")
-    names = [k.name for k in (*kernels(plan), *plan.summaries)]
+    names = [k.name for k in plan.kernels]
     assert sorted(line.split()[0] for line in lines) == sorted(names)
 
 

@@ -59,16 +59,16 @@ def test_parts_add_up(name):
     shared = 0
     for index in range(count):
         check, program = exact_check(name, index)
-        kernels = [k for k in schedule(program).backward if (k.role, k.tiled) == ("gradient", "k")]
+        scans = [scan for k in schedule(program).backward for scan in k.scans]
+        kernels = [k for k in scans if (k.role in ("gradient", "keys")) and k.tiled == "k"]
         if len(check.leaves[program.carry.id]) != KEYS:
             continue
         for kernel in kernels:
             leaves = _leaves(check, program, kernel)
-            whole = {p.id: g for p, g in program.gradients}
+            whole = _named_gradients(program)
             parts = [_part(check, program, leaves, part) for part in range(PROGRAMS)]
             for stored in kernel.outputs:
-                leaf = next(t for t in whole if f"d{_operand(program, t)}" == stored.name)
-                want = check.evaluate(whole[leaf])
+                want = check.evaluate(whole[stored.name])
                 got = [p(stored.tile) for p in parts]
                 if stored.kind == "parts":
                     total = sum(got[1:], got[0])
@@ -81,9 +81,11 @@ def test_parts_add_up(name):
         assert shared
 
 
-def _operand(program, leaf_id):
-    leaf = next(p for p, _ in program.gradients if p.id == leaf_id)
-    return program.operand(leaf).name
+def _named_gradients(program):
+    """Whole gradients by the names of their stores, those of the clocks too."""
+    named = {f"d{program.operand(leaf).name}": g for leaf, g in program.gradients}
+    rows = program.one_sided.rows if program.one_sided else ()
+    return named | {f"dG_{row.axes[0]}": row for row in rows}
 
 
 def _leaves(check, program, kernel):
@@ -92,6 +94,11 @@ def _leaves(check, program, kernel):
     tiles = {t.id: t for s in kernel.outputs for t in below([s.tile])}
     tiles |= {t.id: t for t in below([program.d_carry, *(g for _, g in program.gradients)])}
     axes = {i: tiles[i].axes for i in leaves if i in tiles}
+    if kernel.carry is not None and kernel.carry.leaf.id not in leaves:
+        # a turned carry
+        leaf = kernel.carry.leaf
+        own = program.d_state if kernel.carry.reverse else program.carry
+        leaves[leaf.id], axes[leaf.id] = leaves[own.id].swapaxes(0, 1), leaf.axes
     for stored in kernel.given:
         tile = strip(stored.tile)
         leaves[tile.id] = check.evaluate(tile)

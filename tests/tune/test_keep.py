@@ -24,9 +24,9 @@ from lincodegen.tune.records import Resources, Times
 from lincodegen.tune.shortlist import POINTS
 
 SM_90 = load_target("sm_90")
-DECAYING = {"gsa", "kda"}
+DECAYING = {"gla", "gsa", "kda"}
 """Ops whose operands a kernel of its own decays, a channel at a time."""
-OPS = ["gated_delta_product", "gsa", "kda", "linear_attention"]
+OPS = ["gated_delta_product", "gla", "gsa", "kda"]
 
 
 def config(op, keep, schedule="split"):

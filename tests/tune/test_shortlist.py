@@ -146,7 +146,7 @@ def test_candidates_are_compiled_with_descriptors_too(compiled, tmp_path):
 
     found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
     offered = {k.launch.label for k in kernels.kernels if k.launch.row_tiles}
-    assert offered == {"scan_fwd", "scan_bwd", "states_fwd"}
+    assert offered == {"scan_fwd", "states_fwd"}
     described = [j for j in asked if "tensordesc" in str(j.arguments)]
     assert len(described) == len(offered) * len(found.chunks) * Pool(tmp_path).candidates // 2
     for options in found.chunks.values():
@@ -167,7 +167,7 @@ def test_descriptors_that_keep_a_scan_from_spilling_come_first(compiled, tmp_pat
 
     found = shortlist(kernels, model, Pool(tmp_path / "kernels.py", compiler=compiler))
     chosen = dict(first_choice(found).kernels)
-    assert {n for n, c in chosen.items() if c.descriptors} == {"scan_fwd", "scan_bwd", "states_fwd"}
+    assert {n for n, c in chosen.items() if c.descriptors} == {"scan_fwd", "states_fwd"}
     assert found.nearest(found.config(found.starts()[0])) == found.starts()[0]
 
 
