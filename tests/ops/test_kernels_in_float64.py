@@ -34,7 +34,9 @@ SHARED = {"tiles": tiles, "bounded": bounded}
 def in_float64(text):
     for name in SHARED:
         text = text.replace(f"from lincodegen.runtime.{name} import", f"from .{name} import")
-    return text.replace("tl.float32", "tl.float64").replace("torch.float32", "torch.float64")
+    text = text.replace("tl.float32", "tl.float64").replace("torch.float32", "torch.float64")
+    # the parts in which a log decay goes through a product: one holds all of it
+    return text.replace("tl.bfloat16", "tl.float64")
 
 
 def op_in_float64(name, folder):
