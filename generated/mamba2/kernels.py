@@ -18,7 +18,7 @@ from lincodegen.runtime.sequences import (
     place_of_sequence,
     sequence_of_border,
 )
-from lincodegen.runtime.tiles import inner_product
+from lincodegen.runtime.tiles import alive_sum, inner_product
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -685,18 +685,18 @@ def mamba2_clocks_bwd_kernel(
             row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
             b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
             b_g = tl.where(b_g < -256.0, -256.0, b_g)
-            # sum dG_t0
-            b_total = tl.sum(b_dG_t0, 0)
-            # dG_end + sum dG_t0
-            b_sum = b_dG_end + b_total
-            # sum dG_w
-            b_total_2 = tl.sum(b_dG_w, 0)
-            # sum over later rows: [BT]
-            b_later_tok = tl.cumsum(b_dG_t0 + b_dG_w, 0, reverse=True) + b_dG_end
-            # dg = sum over later rows: [BT]
-            b_dg = tl.where(b_g > -256.0, b_later_tok, 0.0)
+            m_dead = b_g <= -256.0
+            b_dead = tl.cumsum(m_dead.to(tl.int32), 0)
+            b_dg = tl.where(
+                m_dead,
+                0.0,
+                alive_sum(b_dG_t0 + b_dG_w, b_dead, b_dead, False)
+                + tl.where(b_dead == tl.max(b_dead, 0), b_dG_end, 0.0),
+            )
             tl.store(dg + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-            b_dG_end = b_sum + b_total_2
+            b_dG_end = tl.sum(tl.where(b_dead == 0, b_dG_t0 + b_dG_w, 0.0), 0) + tl.where(
+                tl.max(b_dead, 0) == 0, b_dG_end, 0.0
+            )
 
 
 @triton.jit(do_not_specialize=["T"])

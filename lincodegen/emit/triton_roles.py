@@ -10,8 +10,10 @@ from lincodegen.emit.templates import render
 from lincodegen.emit.triton_docs import KERNEL_DOCS
 from lincodegen.emit.triton_kernel import KernelPrinter
 from lincodegen.emit.triton_rows import SIZES, TILES
+from lincodegen.emit.triton_sums import alive_sums
 from lincodegen.emit.triton_text import ClocksContext, KernelText, RolesContext
 from lincodegen.errors import InternalError
+from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
 from lincodegen.schedule.plan import Kernel
 
@@ -51,7 +53,17 @@ class ClocksPrinter(KernelPrinter):
     def _chunk_text(self, stores: dict[str, list[str]]) -> tuple[str, list[str]]:
         body = self.body
         carry, update = self._carry_name(), body.value(self.kernel.first[0])
-        after = [*body.before, *stores["after"], f"{carry} = {update}"]
+        after = [*body.before, *stores["after"]]
+        logs = body.clocks.logs(False)
+        if len(logs) == 1:
+            tile = strip(self.kernel.outputs[0].tile)
+            log = body.clocks.log_at_tokens(logs[0])
+            sums = alive_sums(body, tile.args[0], log)
+            update, name = sums.handed, f"b_{self.kernel.outputs[0].name}"
+            total = f"{name} = tl.where(m_dead, 0.0, {sums.total})"
+            told = pruned(list(sums.lines), [total, update])
+            after = [*told, total, *stores["after"]]
+        after.append(f"{carry} = {update}")
         index, lines, _, _ = self._heading()
         lines = pruned(lines, after)
         index = pruned(index, [*lines, *after])
@@ -75,6 +87,7 @@ class ClocksPrinter(KernelPrinter):
             raise InternalError("clocks without one-sided gradients")
         self.body.assume(one.end, self._carry_name())
         self.body.tools |= {"inner_product", "sequence_of_border", "place_of_border"}
+        self.body.tools |= {"alive_sum"} if len(self.body.clocks.logs(False)) == 1 else set[str]()
         return super().text()
 
     @property

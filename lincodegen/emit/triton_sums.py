@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from lincodegen.emit.triton_rows import Clocks, Rows
@@ -32,6 +33,27 @@ def running_text(body: Values, tile: Tile, label: str) -> str:
 
     ``label`` names the tile, where a part of it needs a statement.
     """
+    channel = "k" in tile.axes
+    groups = _groups(body, tile)
+    terms = []
+    if groups["own"]:
+        terms.append(f"tl.cumsum({_joined(groups['own'])}, 0, reverse=True)")
+    if groups["later"]:
+        lines = body.lines_of(tile)
+        name = f"{label}_later"
+        lines.append(f"{name} = {_joined(groups['later'])}")
+        terms.append(f"tl.cumsum({name}, 0, reverse=True) - {name}")
+    if not terms:
+        shape = "[BT, BK]" if channel else "[BT]"
+        terms.append(f"tl.zeros({shape}, dtype=tl.float32)")
+    return " ".join([" + ".join(terms), *groups["all"]])
+
+
+def _groups(body: Values, tile: Tile) -> dict[str, list[str]]:
+    """The signed parts of a running sum.
+
+    ``own`` lie past the log decay of their token, ``later`` before it, ``all`` at the chunk's end.
+    """
     points, (slot, _) = tile.attr
     channel = "k" in tile.axes
     groups: dict[str, list[str]] = {"own": [], "later": [], "all": []}
@@ -48,18 +70,40 @@ def running_text(body: Values, tile: Tile, label: str) -> str:
                 continue
             text = _per_token(body, part, at.axis, [c == own for c in chosen], channel)
             groups["own" if own else "later"].append(f"{mark} {text}")
-    terms = []
-    if groups["own"]:
-        terms.append(f"tl.cumsum({_joined(groups['own'])}, 0, reverse=True)")
-    if groups["later"]:
-        lines = body.lines_of(tile)
-        name = f"{label}_later"
-        lines.append(f"{name} = {_joined(groups['later'])}")
-        terms.append(f"tl.cumsum({name}, 0, reverse=True) - {name}")
-    if not terms:
-        shape = "[BT, BK]" if channel else "[BT]"
-        terms.append(f"tl.zeros({shape}, dtype=tl.float32)")
-    return " ".join([" + ".join(terms), *groups["all"]])
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class AliveSums:
+    """A running sum that ends where a decay is zero, and what it hands to the chunk before.
+
+    Between two such tokens the sums over all points are zero: what lies past the next one adds
+    nothing but its roundings.
+    """
+
+    lines: tuple[str, ...]
+    total: str
+    handed: str
+
+
+def alive_sums(body: Values, tile: Tile, log: str) -> AliveSums:
+    """The texts for the running sum ``tile`` of the one log decay that the tokens have."""
+    groups = _groups(body, tile)
+    end = _joined(groups["all"])
+    lines = [
+        f"m_dead = {log} <= -256.0",
+        "b_dead = tl.cumsum(m_dead.to(tl.int32), 0)",
+        "b_dead_before = b_dead - m_dead.to(tl.int32)",
+    ]
+    totals, handed = [], []
+    for kind, dead, strict in (("own", "b_dead", False), ("later", "b_dead_before", True)):
+        if groups[kind]:
+            rows = _joined(groups[kind])
+            totals.append(f"alive_sum({rows}, b_dead, {dead}, {strict})")
+            handed.append(f"tl.sum(tl.where({dead} == 0, {rows}, 0.0), 0)")
+    totals.append(f"tl.where(b_dead == tl.max(b_dead, 0), {end}, 0.0)")
+    handed.append(f"tl.where(tl.max(b_dead, 0) == 0, {end}, 0.0)")
+    return AliveSums(tuple(lines), " + ".join(totals), " + ".join(handed))
 
 
 def _per_token(body: Values, part: Tile, axis: str, chosen: list[bool], channel: bool) -> str:

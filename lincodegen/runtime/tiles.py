@@ -266,6 +266,19 @@ def decayed_columns(b_p, b_x, b_logs, READS: tl.constexpr, WRITES: tl.constexpr,
 
 
 @triton.jit
+def alive_sum(b_x, b_dead, b_before, STRICT: tl.constexpr):
+    """[N]: for each token the sum of x over those from it on, up to the next whose decay is zero.
+
+    Without the token itself if STRICT. ``b_dead`` counts such tokens up to each, ``b_before`` up
+    to where each entry of x stands.
+    """
+    o_t = tl.arange(0, b_x.shape[0])
+    m_on = o_t[None, :] > o_t[:, None] if STRICT else o_t[None, :] >= o_t[:, None]
+    m_on = m_on & (b_before[None, :] == b_dead[:, None])
+    return tl.sum(tl.where(m_on, b_x[None, :], 0.0), 1)
+
+
+@triton.jit
 def inner_product(x, y, i_s, SIZE: tl.constexpr):
     """The sum of all entries of state ``i_s``, int64, of x times those of y; SIZE entries each."""
     o_i = tl.arange(0, 4096)

@@ -11,6 +11,7 @@ from lincodegen.derive.timeline import read_timeline
 from lincodegen.errors import InternalError
 from lincodegen.program import adjoint, lower, proof
 from lincodegen.program.ir import At, Graph, Tile, strip
+from lincodegen.program.one_sided import add_one_sided
 from lincodegen.program.passes import PASSES
 from lincodegen.program.proof import prove
 from lincodegen.resources import specs_dir
@@ -265,23 +266,39 @@ def test_a_wrong_adjoint_rule_is_found(op, change, name, monkeypatch):
     assert {f.split(" ")[0] for f in found.failed} == {"adjoint"}
 
 
-@pytest.mark.parametrize("which", range(len(PASSES)))
+REWRITES = PASSES[: PASSES.index(add_one_sided)]
+"""The passes that make gradients anew; the last of all adds others beside them."""
+
+
+@pytest.mark.parametrize("which", range(len(REWRITES)))
 def test_a_wrong_pass_is_found(which):
     """A pass that loses the sign of what it makes first."""
     timeline = timeline_of("two_channel_decays")
     program = lower.lower(derive_group(timeline.groups[0]))
-    for i, rewrite in enumerate(PASSES):
+    for i, rewrite in enumerate(REWRITES):
         before = program
         program = rewrite(program)
         if i == which:
             leaf, gradient = next(
                 pair
                 for pair, old in zip(program.gradients, before.gradients, strict=True)
-                if pair[1] is not old[1] or which == len(PASSES) - 1
+                if pair[1] is not old[1] or which == len(REWRITES) - 1
             )
             wrong = program.graph.scale(gradient, -1)
             program = proof_replace(program, leaf, wrong)
     assert {f.split(" ")[0] for f in prove(timeline, (program,)).failed} == {"adjoint"}
+
+
+@pytest.mark.parametrize("field", ["loads", "logs"])
+def test_a_wrong_one_sided_gradient_is_found(field):
+    """One that has lost its sign, of an operand or of a log decay."""
+    timeline = timeline_of("mamba2.yaml")
+    program = optimised(lower.lower(derive_group(timeline.groups[0])))
+    (leaf, gradient), *others = getattr(program.one_sided, field)
+    wrong = ((leaf, program.graph.scale(gradient, -1)), *others)
+    program = replace(program, one_sided=replace(program.one_sided, **{field: wrong}))
+    found = prove(timeline, (program,))
+    assert {f.split(" ")[0] for f in found.failed} == {"one-sided"}
 
 
 def proof_replace(program, leaf, gradient):

@@ -42,7 +42,7 @@ def test_accesses_stay_inside_and_stores_are_single(name):
     """Sizes and a length that fill no tile; forward and backward."""
     with logged_accesses() as log:
         evaluated(name, "triton", small_case(name, length=19, sizes=(20, 12, 8)))
-    assert len(log.launches) >= 3
+    assert len(log.launches) >= 2
     for launch in log.launches:
         assert launch.reads, launch.kernel
         assert launch.writes, launch.kernel

@@ -309,7 +309,7 @@ def test_a_backward_in_another_thread_takes_the_configuration_of_its_forward(mon
         return config
 
     monkeypatch.setattr(kernels, "tiles", watched)
-    labels = ("gradient_bwd", "output_fwd", "prep_fwd", "scan_bwd", "scan_fwd", "states_fwd")
+    labels = ("clocks_bwd", "output_fwd", "scan_fwd", "scans_bwd", "states_fwd")
     config = OpConfig(16, tuple((label, Config(16, 16, 16, 4, 1)) for label in labels))
     x = [torch.randn(1, 20, 1, *(32 for _ in t.shape)) for t in op.signature.inputs]
     x[0].requires_grad_()
@@ -319,7 +319,7 @@ def test_a_backward_in_another_thread_takes_the_configuration_of_its_forward(mon
     thread = threading.Thread(target=y.sum().backward)
     thread.start()
     thread.join()
-    cut = [bv for label, bv in seen[before:] if label in ("scan_bwd", "states_fwd")]
+    cut = [bv for label, bv in seen[before:] if label == "scans_bwd"]
     assert cut == [16] * len(cut)
     assert cut
 
