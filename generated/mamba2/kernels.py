@@ -1222,8 +1222,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     dB_rows = torch.empty(B, T, H, K, dtype=dtype, device=x.device)
     dG_w = torch.empty(NK, B, T, H, dtype=torch.float32, device=x.device)
     dx = torch.empty(B, T, H, V, dtype=dtype, device=x.device)
-    h = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=x.device)
-    dh = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=x.device)
+    h = torch.empty((NC // 2 + scans.number) * H, K, V, dtype=dtype, device=x.device)
+    dh = torch.empty((NC // 2 + scans.number) * H, K, V, dtype=dtype, device=x.device)
     mamba2_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
         do,
         x,
@@ -1260,7 +1260,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         BV=config["BV"],
         PK=whole_tile(K),
         PV=whole_tile(V),
-        NB=8,
+        NB=2,
         PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
@@ -1270,7 +1270,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
     dG_w = dG_w.sum(0)
     config = tiles("mamba2", "clocks_bwd", "", x, K=K, V=V)
     dg = torch.empty(B, T, H, dtype=torch.float32, device=x.device)
-    mamba2_clocks_bwd_kernel[((NC // 8 + scans.number) * H,)](
+    mamba2_clocks_bwd_kernel[((NC // 2 + scans.number) * H,)](
         dG_t0,
         dG_w,
         g,
@@ -1288,7 +1288,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         K=K,
         V=V,
         BT=chunk_size,
-        NB=8,
+        NB=2,
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -1156,8 +1156,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dG_w = torch.empty(NK, B, T, H, dtype=torch.float32, device=v.device)
     dv = torch.empty(B, T, H, V, dtype=dtype, device=v.device)
-    h = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
-    dh = torch.empty((NC // 8 + scans.number) * H, K, V, dtype=dtype, device=v.device)
+    h = torch.empty((NC // 2 + scans.number) * H, K, V, dtype=dtype, device=v.device)
+    dh = torch.empty((NC // 2 + scans.number) * H, K, V, dtype=dtype, device=v.device)
     retention_scans_bwd_kernel[((NK + NK + NV) * scans.number * H,)](
         do,
         v,
@@ -1192,7 +1192,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         BV=config["BV"],
         PK=whole_tile(K),
         PV=whole_tile(V),
-        NB=8,
+        NB=2,
         PRECISION=dot_precision(dtype, config),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
@@ -1201,7 +1201,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dG_w = dG_w.sum(0)
     config = tiles("retention", "clocks_bwd", "", v, K=K, V=V)
     dg = torch.empty(B, T, H, dtype=torch.float32, device=v.device)
-    retention_clocks_bwd_kernel[((NC // 8 + scans.number) * H,)](
+    retention_clocks_bwd_kernel[((NC // 2 + scans.number) * H,)](
         dG_t0,
         dG_w,
         g,
@@ -1219,7 +1219,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         K=K,
         V=V,
         BT=chunk_size,
-        NB=8,
+        NB=2,
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

@@ -14,7 +14,7 @@ TOKENS = 4096
 HEADS = 32
 SEQUENCE_HEADS = 64
 LEAST_TILE = 16
-BORDER_CHUNKS = 8
+BORDER_CHUNKS = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def kernel_cost(
     if compiled is not None:
         resident = resident_programs(compiled, sizes.config, target)
         filled = rounds(programs, resident, target)
-    size = sum(a.bytes for a in accesses)
+    size = sum(a.bytes * a.walks for a in accesses)
     load = Load(size, executed, programs, resident, chunks * products, filled)
     launch = KernelLaunch(
         Default(sizes.used, compiled),

@@ -28,6 +28,7 @@ class Access:
         moved: with what programs over tiles of an axis read again each.
         written: whether it is stored rather than loaded.
         parts: how many of them programs over keys write, to be summed.
+        walks: in how many orders roles on one grid go over its chunks: caches serve one each.
     """
 
     tensor: str
@@ -35,6 +36,7 @@ class Access:
     moved: int
     written: bool
     parts: int = 1
+    walks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +87,18 @@ def group_tensors(program: Program, group: GroupPlan) -> Tensors:
 
 
 def kernel_traffic(sizes: KernelSizes, tensors: Tensors) -> tuple[Access, ...]:
-    """What one kernel loads and stores, each tensor once in either list.
-
-    Roles on one grid that walk over the chunks in the same order read a tensor together; those
-    that walk in opposite orders meet but once, and read it each.
-    """
-    walks: dict[bool, list[Access]] = {}
+    """What one kernel loads and stores, each tensor once in either list."""
+    found: dict[tuple[str, bool], Access] = {}
+    orders: dict[tuple[str, bool], set[bool]] = {}
     for scan in sizes.kernel.scans:
         reader = _Reader(replace(sizes, kernel=scan), tensors)
-        own = dict.fromkeys((*reader.loads(), *reader.stores()))
-        walks.setdefault(bool(scan.carry and scan.carry.reverse), []).extend(own)
-    if not sizes.kernel.roles:
-        return tuple(access for walk in walks.values() for access in walk)
-    return tuple(access for walk in walks.values() for access in _together(walk))
-
-
-def _together(walk: Sequence[Access]) -> list[Access]:
-    """Accesses of roles, each tensor once."""
-    found: dict[tuple[str, bool], Access] = {}
-    for access in walk:
-        known = found.setdefault((access.tensor, access.written), access)
-        if known is not access:
-            moved = known.moved + access.moved
-            found[access.tensor, access.written] = replace(known, moved=moved)
-    return list(found.values())
+        for access in dict.fromkeys((*reader.loads(), *reader.stores())):
+            key = access.tensor, access.written
+            known = found.get(key)
+            moved = access.moved if known is None else known.moved + access.moved
+            orders.setdefault(key, set()).add(bool(scan.carry and scan.carry.reverse))
+            found[key] = replace(known or access, moved=moved, walks=len(orders[key]))
+    return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from lincodegen.schedule.kernels import schedule
 C, K, V, TOKENS = 64, 128, 128, 8192
 STATE = K * V * 4 / TOKENS
 """Bytes a token and head of a state in float32, initial or final."""
-NB = 8
+NB = 2
 """Chunks between two kept states."""
 CHUNK_STATES = K * V * 2 / C
 """Of one state a chunk in bfloat16."""
@@ -60,10 +60,10 @@ def test_retention_by_hand(cost_at):
     backward = {
         "repeat g": (NUMBER, 0, 0),
         # dQ = dP K + dO S^T; S' = decay S + K^T V: k, v, do, q, g; dq; S at borders
-        # dK = dP^T Q + V dS^T, dV = P^T dO + K dS, dS' = decay dS + Q^T dO twice: the same again,
+        # dK = dP^T Q + V dS^T, dV = P^T dO + K dS, dS' = decay dS + Q^T dO twice: the same,
         # dk, dv; dS at borders. Of the clocks two parts at reads and at writes
         "scans_bwd": (
-            2 * (4 * ROW + NUMBER) + 3 * ROW + 2 * CHUNK_STATES / NB + 2 * 2 * NUMBER + 4 * STATE,
+            4 * ROW + NUMBER + 3 * ROW + 2 * CHUNK_STATES / NB + 2 * 2 * NUMBER + 4 * STATE,
             6 * C * (K + V) + 12 * K * V,
             # dP twice and P, again for every tile
             6 * C * (K + V) + 12 * K * V + 4 * C * V + 2 * C * K,
@@ -159,9 +159,8 @@ def test_tensors_and_products_are_those_of_the_printed_kernels(op_of, name):
             counted = [(a.tensor, a.written) for a in kernel_traffic(sizes, tensors)]
             expected = [tensor_of(pointer, tensors) for pointer in printed.pointers]
             found = [tensor.removesuffix(PARTS) for tensor, _ in counted]
-            # roles that walk in opposite orders read a tensor each
             assert set(found) == set(expected), printed.name
-            assert len(found) == len(expected) or kernel.roles
+            assert len(found) == len(expected), printed.name
             stores = printed.text.count("tl.store(")
             assert sum(written for _, written in counted) == stores, printed.name
             if not re.search(r"(decayed|bounded)_\w+\(|unit_lower_inverse\(", printed.text):

@@ -127,7 +127,9 @@ def test_running_sums_of_gradients_run_backward(name):
         for node in calls(kernel, "cumsum")
         if "_whole" not in ast.unparse(node)
     ]
-    assert all("reverse=True" in scan or "where(s_" in scan for scan in scans), scans
+    # a count of tokens has no digits to lose
+    whole = [scan for scan in scans if "to(tl.int32)" not in scan]
+    assert all("reverse=True" in scan or "where(s_" in scan for scan in whole), scans
 
 
 def test_the_triangular_solve_is_in_full_precision():
