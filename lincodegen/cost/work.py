@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lincodegen.cost.sizes import KernelSizes
 from lincodegen.cost.tile_functions import (
@@ -77,6 +77,10 @@ def kernel_work(sizes: KernelSizes) -> tuple[Work, Work]:
         work = _as_work(count, sizes.call.dtype)
         shared = axis is not None and axis in (*tile.axes, *contracted(tile))
         executed = executed.plus(work.times(tiles))
+        if tile.op == "contract":
+            # of the dots over halves each entry needs one, and none needs the sums of log decays
+            count = replace(count, operand_dots=2 * sizes.entries((*tile.axes, *contracted(tile))))
+            work = _as_work(count, sizes.call.dtype)
         once = once.plus(work.times(tiles if shared else 1))
     launches = sizes.chunks * sizes.call.batch * sizes.call.heads
     return once.times(launches), executed.times(launches)
