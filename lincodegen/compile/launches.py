@@ -14,7 +14,6 @@ TOKENS = 4096
 HEADS = 32
 SEQUENCE_HEADS = 64
 LEAST_TILE = 16
-BORDER_CHUNKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class KernelLaunch:
         constants: names of its constexpr parameters.
         cut: the axes of "k" and "v" that it takes in tiles; it holds the others whole.
         row_tiles: the pointers that may be descriptors of rows, and the axis of their channels.
+        fixed: constexpr parameters that have one value whatever the configuration.
     """
 
     label: str
@@ -42,6 +42,7 @@ class KernelLaunch:
     constants: tuple[str, ...]
     cut: tuple[str, ...]
     row_tiles: tuple[tuple[str, str], ...] = ()
+    fixed: tuple[tuple[str, int], ...] = ()
 
 
 def whole_tile(size: int) -> int:
@@ -72,7 +73,7 @@ def job_of(
         "BK": _tile(launch, "k", sizes, config.tile_k),
         "BV": _tile(launch, "v", sizes, config.tile_v),
         **{f"P{size}": whole_tile(n) for size, n in sizes.items()},
-        "NB": BORDER_CHUNKS,
+        **dict(launch.fixed),
         "PRECISION": config.precision or "ieee",
         "INVERSE": config.inverse or "ieee",
     }

@@ -14,7 +14,7 @@ from lincodegen.cost.work import Work, dots_in_a_row, kernel_work
 from lincodegen.emit.op_plan import GroupPlan, OpPlan
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import schedule
-from lincodegen.schedule.plan import Kernel, Schedule
+from lincodegen.schedule.plan import Kernel, Schedule, kernel_label
 from lincodegen.targets import Target, segment_chunks, splits_reads
 
 
@@ -290,11 +290,13 @@ class _Model:
     ) -> LaunchCost:
         default = self._default(group, kernel)
         sizes = KernelSizes(self.sizes, program, kernel, default.config, segments)
-        return kernel_cost(_label(group, kernel), sizes, tensors, default.compiled, self.target)
+        return kernel_cost(
+            kernel_label(kernel.name, group.suffix), sizes, tensors, default.compiled, self.target
+        )
 
     def _default(self, group: GroupPlan, kernel: Kernel) -> Default:
         """That of the tables; a short sequence takes a chunk that none was compiled for."""
-        default = self.defaults[f"{group.suffix}_{kernel.tiled_as}".removeprefix("_")]
+        default = self.defaults[kernel_label(kernel.tiled_as, group.suffix)]
         chunk_size = min(default.config.chunk_size, self.sizes.longest_chunk)
         if chunk_size == default.config.chunk_size:
             return default
@@ -313,13 +315,8 @@ def kernel_slots(plan: OpPlan, programs: Sequence[Program]) -> Mapping[str, int]
         cut = schedule(program)
         slots = max(1 << (len(s) - 1).bit_length() for _, s in program.form.axes)
         for kernel in cut.own:
-            found[_label(group, kernel)] = slots
+            found[kernel_label(kernel.name, group.suffix)] = slots
     return found
-
-
-def _label(group: GroupPlan, kernel: Kernel) -> str:
-    """The name of a kernel within its op, as in ``scan_fwd`` or ``S_scan_fwd``."""
-    return f"{group.suffix}_{kernel.name}".removeprefix("_")
 
 
 def _parts(launches: Iterable[LaunchCost]) -> list[tuple[Access, int]]:

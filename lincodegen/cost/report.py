@@ -73,7 +73,7 @@ def _head(cost: OpCost) -> str:
     return (
         f"{cost.op} on {cost.target.name} ({cost.target.device}): {sizes.batch} sequences of "
         f"{sizes.tokens} tokens, {sizes.heads} heads, channels {sizes.size}{dims}, {sizes.dtype}\n"
-        "bytes (each tensor once a kernel, or once either way) and operations per token and head"
+        "bytes (each tensor once a kernel) and operations per token and head"
     )
 
 

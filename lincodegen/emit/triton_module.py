@@ -11,7 +11,7 @@ from lincodegen.emit.triton_roles import WHOLE, print_kernel
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES, Rows
 from lincodegen.emit.triton_text import KernelText
 from lincodegen.program.ir import strip
-from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored
+from lincodegen.schedule.plan import Carry, Kernel, Schedule, Stored, kernel_label
 from lincodegen.schedule.roles import BORDER_CHUNKS
 
 _BORDERS = f"NC // {BORDER_CHUNKS} + scans.number"
@@ -243,7 +243,7 @@ class _Launch:
         axes = self.program.carry.axes
         sizes = [SIZES[a] for a in axes]
         cut = "".join(plan.cut)
-        label = f"{self.suffix}_{plan.tiled_as}".removeprefix("_")
+        label = kernel_label(plan.tiled_as, self.suffix)
         lines = [
             f'    config = tiles("{self.op}", "{label}", "{cut}", {self.wide[0]}, '
             f"{', '.join(f'{s}={s}' for s in sizes)})"

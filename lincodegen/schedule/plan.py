@@ -99,9 +99,9 @@ class Schedule:
 
     ``forward`` is the ``scan`` schedule: reads leave the scan. ``split`` follows on a prep
     kernel and ``states``, which keeps the chunk states: reads in a chunk-parallel kernel, for few
-    heads. ``backward`` serves both. ``segment`` cuts sequences
-    into segments, for very few heads: ``summaries`` are its scans before that of the forward
-    and that of the backward, none for a group that has no such form.
+    heads. ``backward`` serves both. ``segment`` cuts sequences into segments, for very few heads:
+    ``summaries`` are its scans before that of the forward and that of the backward, none for a
+    group that has no such form.
     """
 
     program: Program
@@ -151,6 +151,11 @@ class Schedule:
             place = ", ".join(where) or "whole tiles"
             lines.append(f"  {kernel.name:14s} {place:32s} given {loads}; stores {stores}")
         return "\n".join(lines)
+
+
+def kernel_label(name: str, suffix: str) -> str:
+    """The name of a kernel within its op, as in ``scan_fwd`` or ``S_scan_fwd``."""
+    return f"{suffix}_{name}".removeprefix("_")
 
 
 def computed(roots: Iterable[Tile], given: Iterable[Stored]) -> list[Tile]:

@@ -22,10 +22,10 @@ from lincodegen.emit.op_plan import OpPlan
 from lincodegen.errors import TuningError
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import schedule
-from lincodegen.schedule.plan import Kernel
+from lincodegen.schedule.plan import Kernel, kernel_label
 from lincodegen.schedule.space import Extents, search_space
 from lincodegen.targets import Target
-from lincodegen.tune.kernels import OpKernel, OpKernels, kernel_label
+from lincodegen.tune.kernels import OpKernel, OpKernels
 from lincodegen.tune.precision import inverses
 from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
@@ -56,7 +56,7 @@ class Model:
         for group, program in zip(plan.groups, programs, strict=True):
             cut, tensors = schedule(program), group_tensors(program, group)
             for kernel in cut.own:
-                found[kernel_label(kernel, group.suffix)] = program, kernel, tensors
+                found[kernel_label(kernel.name, group.suffix)] = program, kernel, tensors
         return Model(found, call, target)
 
     def seconds(self, label: str, config: Config, compiled: Resources | None) -> float:

@@ -13,7 +13,8 @@ from lincodegen.emit.triton_text import KernelText
 from lincodegen.program.ir import strip
 from lincodegen.program.program import Program
 from lincodegen.schedule.kernels import schedule
-from lincodegen.schedule.plan import Kernel, Stored
+from lincodegen.schedule.plan import Kernel, Stored, kernel_label
+from lincodegen.schedule.roles import BORDER_CHUNKS
 
 _INTEGERS = {"T": TOKENS, "NR": TOKENS * SEQUENCE_HEADS, "N": 2}
 
@@ -60,16 +61,11 @@ def op_kernels(op: str, programs: Sequence[Program]) -> OpKernels:
     return OpKernels(op, text, tuple(found), tuple(summaries))
 
 
-def kernel_label(kernel: Kernel, suffix: str) -> str:
-    """The name of a kernel within its op, as in ``scan_fwd`` or ``S_scan_fwd``."""
-    return f"{suffix}_{kernel.name}".removeprefix("_")
-
-
 def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
     kinds = _kinds(program, printed.kernel)
     parameters = _parameters(printed)
     return KernelLaunch(
-        kernel_label(printed.kernel, suffix),
+        kernel_label(printed.kernel.name, suffix),
         printed.name,
         tuple((name, kinds.get(name, True)) for name in printed.pointers),
         printed.scalars,
@@ -78,6 +74,7 @@ def _launch(program: Program, printed: KernelText, suffix: str) -> KernelLaunch:
         printed.constants,
         printed.kernel.cut,
         tuple((x.name, x.axis) for x in printed.row_tiles),
+        (("NB", BORDER_CHUNKS),) if "NB" in printed.constants else (),
     )
 
 
