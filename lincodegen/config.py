@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 SCHEDULES = ("scan", "split", "segment", "recurrent")
@@ -30,10 +29,13 @@ KEPT = "inverse"
 """Where nothing was chosen."""
 INVERSES = ("ieee", "rows", "tf32x3")
 """How a kernel may invert the unit triangular matrix of a chunk."""
+SCALES = ("computed", "loaded")
+"""Where a kernel may apply a scale of the rows of a matrix product or of its summands."""
+ORDERS = ("product", "decay")
+"""What a kernel may compute first of a matrix product and the decays between its rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """Tile sizes and launch options of one kernel.
 
     Attributes:
@@ -52,6 +54,12 @@ class Config:
             on. ``rows``: from 16 rows on, which are substituted one by one. ``tf32x3``: like
             ``ieee``, blocks of 16 and more rows by such products on tensor cores. None: ``ieee``.
         descriptors: whether tiles of rows are loaded through tensor descriptors.
+        scales: of a kernel that scales rows of matrix products, or what they sum, by decays or
+            gates. ``computed``: the product, or the operand that was computed; what was loaded
+            goes into products as it is. ``loaded``: operands as they were loaded, the products
+            are used as they are. None: ``computed``.
+        order: of a kernel that decays products of rows: whether the ``product`` or the ``decay``
+            is computed first, which is a matter of registers alone. None: ``product``.
 
     Triton's interpreter computes every product in float32: what a precision costs on a device, only
     the gate on that device can judge.
@@ -65,18 +73,22 @@ class Config:
     precision: str | None = None
     inverse: str | None = None
     descriptors: bool = False
+    scales: str | None = None
+    order: str | None = None
 
     def __str__(self) -> str:
         given = [] if self.precision is None else [self.precision]
         given += [] if self.inverse is None else [f"inverse {self.inverse}"]
         given += ["descriptors"] if self.descriptors else []
+        given += [] if self.scales is None else [f"scales {self.scales}"]
+        given += [] if self.order is None else [f"{self.order} first"]
         tiles = f"{self.tile_k}x{self.tile_v} w{self.num_warps} s{self.num_stages}"
         return " ".join([tiles, *given])
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads; what is left open is left out."""
         left_open = (None, False)
-        values = {n: value for n, value in asdict(self).items() if value not in left_open}
+        values = {n: value for n, value in self._asdict().items() if value not in left_open}
         del values["chunk_size"]
         return values
 
@@ -89,18 +101,21 @@ class Config:
         """
         data = _mapping(value, label)
         numbers = {name: _number(data, name) for name in _NUMBERS}
-        precision = _one_of(data, "precision", PRECISIONS)
-        inverse = _one_of(data, "inverse", INVERSES)
         described = data.get("descriptors", False)
         if not isinstance(described, bool):
             raise ValueError(f"descriptors = {described!r}; expected: true or false")
         return Config(
-            chunk_size, **numbers, precision=precision, inverse=inverse, descriptors=described
+            chunk_size,
+            **numbers,
+            precision=_one_of(data, "precision", PRECISIONS),
+            inverse=_one_of(data, "inverse", INVERSES),
+            descriptors=described,
+            scales=_one_of(data, "scales", SCALES),
+            order=_one_of(data, "order", ORDERS),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TorchConfig:
+class TorchConfig(NamedTuple):
     """What is chosen of the chunked PyTorch form on a CPU beside its chunk.
 
     Attributes:
@@ -126,8 +141,7 @@ class TorchConfig:
         return TorchConfig(_number(data, "solve_block"), _number(data, "block_elements"), threads)
 
 
-@dataclass(frozen=True, slots=True)
-class OpConfig:
+class OpConfig(NamedTuple):
     """Everything that is chosen of an op: its chunk and the tiles of each of its kernels.
 
     Attributes:
@@ -158,7 +172,7 @@ class OpConfig:
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         rows = {label: config.to_json() for label, config in self.kernels}
-        own: dict[str, Any] = {} if self.torch is None else {"torch": asdict(self.torch)}
+        own: dict[str, Any] = {} if self.torch is None else {"torch": self.torch._asdict()}
         own |= {"segment_chunks": self.segment_chunks} if self.segment_chunks else {}
         own |= {"keep": self.keep} if self.keep != KEPT else {}
         return {"chunk_size": self.chunk_size, "kernels": rows, "schedule": self.schedule, **own}

@@ -10,12 +10,16 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lincodegen.cost.sizes import CallSizes
+from lincodegen.emit.op_plan import OpPlan, plan_op
 from lincodegen.errors import LincodegenError
 from lincodegen.pipeline import compile_spec
+from lincodegen.program.program import Program
 from lincodegen.targets import load_target
+from lincodegen.tune.candidates import Model
 from lincodegen.tune.compiled import DTYPE, compile_defaults, config_of
 from lincodegen.tune.compiled import SIZE as COMPILED_SIZE
 from lincodegen.tune.defaults import Case, Effort, OpDefaults, choose_defaults, choose_kernels
@@ -27,6 +31,15 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = ROOT / "lincodegen" / "configs" / "defaults"
 TARGETS = ("sm_90", "sm_80", "sm_100", "sm_120", "gfx942")
 SIZE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An op's kernels, and what predicts their times."""
+
+    op: OpKernels
+    plan: OpPlan
+    programs: tuple[Program, ...]
 
 
 def main() -> None:
@@ -44,13 +57,22 @@ def main() -> None:
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
     specs = options.specs or sorted((ROOT / "specs").glob("*.yaml"))
-    ops = [op for path in specs if (op := _op(path)) is not None]
+    subjects = [s for path in specs if (s := _subject(path)) is not None]
+    ops = [s.op for s in subjects]
     seeds: dict[str, OpDefaults] = {}
     for name in options.target or TARGETS:
         first = not seeds
         most = options.candidates if first else min(options.candidates, 6)
         effort = Effort(most, options.workers)
-        case = Case(load_target(name), {"k": options.size, "v": options.size}, options.dtype)
+        target, sizes = load_target(name), {"k": options.size, "v": options.size}
+        calls = CallSizes(size=options.size, dtype=options.dtype)
+        models = {s.op.op: Model.of(s.plan, s.programs, calls, target) for s in subjects}
+        case = Case(
+            target,
+            sizes,
+            options.dtype,
+            lambda op, label, c: models[op].seconds(label, c.config, c.resources),  # noqa: B023
+        )
         if options.refresh:
             _refresh(ops, name, options.kernel)
             continue
@@ -104,11 +126,12 @@ def _choose_kernel(op: OpKernels, scratch: Path, case: Case, effort: Effort) -> 
     print(f"{case.target.name} {op.op}: {chosen}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def _op(path: Path) -> OpKernels | None:
+def _subject(path: Path) -> Subject | None:
     compiled = compile_spec(path)
-    if not compiled.programs:
+    if compiled.timeline is None or not compiled.programs:
         return None
-    return op_kernels(compiled.recurrence.name, compiled.programs)
+    op = op_kernels(compiled.recurrence.name, compiled.programs)
+    return Subject(op, plan_op(compiled.timeline, compiled.programs), compiled.programs)
 
 
 def _choose(

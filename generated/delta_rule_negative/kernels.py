@@ -119,17 +119,17 @@ def delta_rule_negative_scan_fwd_kernel(
         row = (i_0 + o_t) * H + i_h
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         # q k: [BT, BT]
         b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         # P_t0m = q k * E(t0.read, m.write): [BT, BT]
         b_P = b_q_k * tl.where(m_lower, 1.0, 0.0)
         # k S_0: [BT, BV]
         b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(
             b_A,
@@ -142,13 +142,13 @@ def delta_rule_negative_scan_fwd_kernel(
         b_q_h = tl.dot(b_q, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0m Z_m + q S_0: [BT, BV]
         b_O = b_P_Z + b_q_h
-        # k Z_m: [BK, BV]
-        b_k_Z = tl.dot(tl.trans(b_k), b_Z.to(dtype), input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # k Z_m: [BK, BV]
+        b_k_Z = tl.dot(tl.trans(b_k), b_Z.to(dtype), input_precision=PRECISION)
         b_h = b_h + b_k_Z
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -206,31 +206,31 @@ def delta_rule_negative_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k S_0: [BT, BV]
         b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # beta * v + beta * scale_m: [BT, BV]
         b_sum_mv = b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_k_h
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # k Z_m: [BK, BV]
-        b_k_Z = tl.dot(tl.trans(b_k), b_z.to(dtype), input_precision=PRECISION)
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # k Z_m: [BK, BV]
+        b_k_Z = tl.dot(tl.trans(b_k), b_z.to(dtype), input_precision=PRECISION)
         b_h = b_h + b_k_Z
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -292,31 +292,41 @@ def delta_rule_negative_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # dS_end k: [BT, BV]
         b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         # q k: [BT, BT]
         b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
         # P_t0mT = q k * E(t0.read, m.write): [BT, BT]
         b_PT = b_q_k * tl.where(m_upper, 1.0, 0.0)
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # P_t0mT dO: [BT, BV]
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = dS_end k + scale ein_m: [BT, BV]
         b_dZ = b_dh_k + scale * b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        tl.store(
+            dr + row[:, None] * V + o_v[None, :],
+            b_dr.to(dr.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         # dv = A dZ_m * beta: [BT, BV]
         b_dv = b_dr * b_beta[:, None]
+        tl.store(
+            dv + row[:, None] * V + o_v[None, :],
+            b_dv.to(dv.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
         # dO q: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
         # dS_end + scale ein_: [BK, BV]
@@ -325,16 +335,6 @@ def delta_rule_negative_scan_bwd_kernel(
         b_dv_k = tl.dot(tl.trans(b_k), b_dv.to(dtype), input_precision=PRECISION)
         # -dv k: [BK, BV]
         b_scaled_kv = -b_dv_k
-        tl.store(
-            dr + row[:, None] * V + o_v[None, :],
-            b_dr.to(dr.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
-        tl.store(
-            dv + row[:, None] * V + o_v[None, :],
-            b_dv.to(dv.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
-        )
         b_dh = b_sum_kv + b_scaled_kv
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -397,9 +397,9 @@ def delta_rule_negative_gradient_bwd_kernel(
     b_dot_mm = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mm_2 = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mt0 = tl.zeros([BT, BT], dtype=tl.float32)
-    b_product_m = tl.zeros([BT], dtype=tl.float32)
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
+    b_product_m = tl.zeros([BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
@@ -435,12 +435,12 @@ def delta_rule_negative_gradient_bwd_kernel(
         b_dot_mm_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
-        # A dZ_m * v: [BT]
-        b_product_m += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
         # dO S_0: [BT, BK]
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
+        # A dZ_m * v: [BT]
+        b_product_m += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
     row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
@@ -477,10 +477,11 @@ def delta_rule_negative_gradient_bwd_kernel(
     )
     # dk = (add_m + ein_m') + ein_mt0 q: [BT, BK]
     b_dk = b_sum_mk + b_dot_mk_4
-    # -ein_m + ein_mm' * scale_mm': [BT]
-    b_sum_m = tl.sum(b_dot_mm * -b_N, 1) - tl.sum(b_k.to(tl.float32) * b_dot_mk, 1)
-    # ein_m' * v: [BT]
-    b_product_m_2 = tl.where(i_k == 0, b_product_m, 0.0)
+    tl.store(
+        dk + row[:, None] * K + o_k[None, :],
+        b_dk.to(dk.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
     # scale dO S_0: [BT, BK]
     b_scaled_t0k = scale * b_dot_t0k
     # dP_t0m = scale dO Z_m: [BT, BT]
@@ -492,19 +493,18 @@ def delta_rule_negative_gradient_bwd_kernel(
     # dq = scale ein_t0 + ein_t0m k: [BT, BK]
     b_dq = b_scaled_t0k + b_dot_t0k_2
     tl.store(
-        dk + row[:, None] * K + o_k[None, :],
-        b_dk.to(dk.dtype.element_ty),
+        dq + row[:, None] * K + o_k[None, :],
+        b_dq.to(dq.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # -ein_m + ein_mm' * scale_mm': [BT]
+    b_sum_m = tl.sum(b_dot_mm * -b_N, 1) - tl.sum(b_k.to(tl.float32) * b_dot_mk, 1)
+    # ein_m' * v: [BT]
+    b_product_m_2 = tl.where(i_k == 0, b_product_m, 0.0)
     tl.store(
         dbeta + i_k.to(tl.int64) * NR + row,
         (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
         mask=m_t,
-    )
-    tl.store(
-        dq + row[:, None] * K + o_k[None, :],
-        b_dq.to(dq.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
     )
 
 
@@ -627,13 +627,13 @@ def delta_rule_negative_summary_fwd_kernel(
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        # k S_0: [BT, BV]
+        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # k S_0: [BT, BV]
-        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(
             b_A,
@@ -706,15 +706,13 @@ def delta_rule_negative_summary_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         # dO q: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
         # dS_end + scale ein_: [BK, BV]
         b_sum_kv = b_dh + scale * b_dot_kv
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
         # dS_end k: [BT, BV]
         b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
         # q k: [BT, BT]
@@ -725,8 +723,10 @@ def delta_rule_negative_summary_bwd_kernel(
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = dS_end k + scale ein_m: [BT, BV]
         b_dZ = b_dh_k + scale * b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         # dv = A dZ_m * beta: [BT, BV]
         b_dv = b_A_dZ * b_beta[:, None]
         # dv k: [BK, BV]

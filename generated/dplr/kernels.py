@@ -12,7 +12,7 @@ from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
-from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
+from lincodegen.runtime.tiles import decayed_products, unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -21,8 +21,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 def dplr_prep_fwd_kernel(
     q,
     b,
-    a,
     k,
+    a,
     gk,
     Pt0m,
     A,
@@ -46,6 +46,7 @@ def dplr_prep_fwd_kernel(
     i_c = tl.program_id(0)
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
@@ -53,13 +54,13 @@ def dplr_prep_fwd_kernel(
     m_t = o_t < T
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
-    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
+    row_a = (i_0 + o_t) * H_a + i_h // (H // H_a)
     row_gk = (i_0 + o_t) * H_gk + i_h // (H // H_gk)
     b_Pt0m = tl.zeros([BT, BT], dtype=tl.float32)
+    b_Pt0w = tl.zeros([BT, BT], dtype=tl.float32)
     b_N = tl.zeros([BT, BT], dtype=tl.float32)
     b_Nmw = tl.zeros([BT, BT], dtype=tl.float32)
-    b_Pt0w = tl.zeros([BT, BT], dtype=tl.float32)
     for i_k in range(tl.cdiv(K, BK)):
         o_k = i_k * BK + tl.arange(0, BK)
         m_k = o_k < K
@@ -69,11 +70,11 @@ def dplr_prep_fwd_kernel(
         b_b = tl.load(
             b + row_b[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_a = tl.load(
-            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_a = tl.load(
+            a + row_a[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_gk = (
             tl.load(
@@ -83,26 +84,36 @@ def dplr_prep_fwd_kernel(
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
         # P_t0m = <q, b>_E: [BT, BT]
-        b_Pt0m += tl.where(m_lower, decayed_gram(b_q, b_b, (b_gk,), (1,), (1,), 1), 0.0)
-        # N_mm = <a, b>_E: [BT, BT]
-        b_N += tl.where(m_strict, decayed_gram(b_a, b_b, (b_gk,), (0,), (1,), 0), 0.0)
-        # N_mw = <a, k>_E: [BT, BT]
-        b_Nmw += tl.where(m_strict, decayed_gram(b_a, b_k, (b_gk,), (0,), (1,), 0), 0.0)
         # P_t0w = <q, k>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, (b_gk,), (1,), (1,), 1), 0.0)
+        b_Pt0m_E, b_Pt0w_E = decayed_products(
+            "gram", ((b_q, b_b, 1), (b_q, b_k, 1)), (b_gk,), (1,), (1,), dtype
+        )
+        # P_t0m = <q, b>_E: [BT, BT]
+        b_Pt0m += tl.where(m_lower, b_Pt0m_E, 0.0)
+        # P_t0w = <q, k>_E: [BT, BT]
+        b_Pt0w += tl.where(m_lower, b_Pt0w_E, 0.0)
+        # N_mm = <a, b>_E: [BT, BT]
+        # N_mw = <a, k>_E: [BT, BT]
+        b_N_E, b_Nmw_E = decayed_products(
+            "gram", ((b_a, b_b, 0), (b_a, b_k, 0)), (b_gk,), (0,), (1,), dtype
+        )
+        # N_mm = <a, b>_E: [BT, BT]
+        b_N += tl.where(m_strict, b_N_E, 0.0)
+        # N_mw = <a, k>_E: [BT, BT]
+        b_Nmw += tl.where(m_strict, b_Nmw_E, 0.0)
     i_n = i_c.to(tl.int64)
-    # A = (I - N_mm)^-1: [BT, BT]
-    b_A = unit_lower_inverse(b_N, BT, INVERSE)
     tl.store(
-        Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
+        Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
     )
-    tl.store(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_A.to(A.dtype.element_ty))
     tl.store(
         Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Nmw.to(Nmw.dtype.element_ty)
     )
     tl.store(
-        Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
+        Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
     )
+    # A = (I - N_mm)^-1: [BT, BT]
+    b_A = unit_lower_inverse(b_N, BT, INVERSE)
+    tl.store(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_A.to(A.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -176,6 +187,7 @@ def dplr_scan_fwd_kernel(
         )
         b_gk = tl.where(b_gk < -256.0, -256.0, b_gk)
         b_Ek = tl.exp2(tl.sum(b_gk, 0))
+        b_a = load_rows(a, row_a, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_a), i_t * BT, 0))
         b_gk_last = (
             tl.load(
                 gk + (row_gk - H_gk)[:, None] * K + o_k[None, :],
@@ -186,21 +198,20 @@ def dplr_scan_fwd_kernel(
         )
         b_gk_last = tl.where(b_gk_last < -256.0, -256.0, b_gk_last)
         b_Ek_start_at0 = tl.exp2(tl.cumsum(b_gk_last, 0))
-        b_a = load_rows(a, row_a, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_a), i_t * BT, 0))
         # a * E(m.read, start): [BT, BK]
         b_product_mk = b_a.to(tl.float32) * b_Ek_start_at0
         # a * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_product_mk.to(dtype), b_h.to(dtype), input_precision=PRECISION)
-        b_Ek_start = tl.exp2(tl.cumsum(b_gk, 0))
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_gk, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = load_rows(
             v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # N_mw v: [BT, BV]
         b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
@@ -214,6 +225,12 @@ def dplr_scan_fwd_kernel(
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # O_t0 = (ein_t0 + ein_t0) + ein_t0 S_0: [BT, BV]
         b_O = b_P_Z + b_P_v + b_dot_t0v
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            (scale * b_O).to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
+        b_b = load_rows(b, row_b, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_b), i_t * BT, 0))
         b_gk_next = (
             tl.load(
                 gk + (row_gk + H_gk)[:, None] * K + o_k[None, :],
@@ -224,7 +241,6 @@ def dplr_scan_fwd_kernel(
         )
         b_gk_next = tl.where(b_gk_next < -256.0, -256.0, b_gk_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_gk_next, 0, reverse=True))
-        b_b = load_rows(b, row_b, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_b), i_t * BT, 0))
         # b * E(end, m.write) Z_m: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_b.to(tl.float32) * b_Ek_end).to(dtype)),
@@ -237,11 +253,6 @@ def dplr_scan_fwd_kernel(
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv_2 = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
-        )
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            (scale * b_O).to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
         )
         b_h = b_sum_kv + b_dot_kv_2
     tl.store(
@@ -328,17 +339,9 @@ def dplr_decay_fwd_kernel(
     # E(end, w.write): [BT, BK]
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     tl.store(
-        a_start + row[:, None] * K + o_k[None, :],
-        (b_a.to(tl.float32) * b_decay_mk).to(a_start.dtype.element_ty),
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
-    )
-    tl.store(
-        q_start + row[:, None] * K + o_k[None, :],
-        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
-    )
-    tl.store(
-        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
     )
     tl.store(
         b_end + row[:, None] * K + o_k[None, :],
@@ -346,8 +349,16 @@ def dplr_decay_fwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        k_end + row[:, None] * K + o_k[None, :],
-        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
+    )
+    tl.store(
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        a_start + row[:, None] * K + o_k[None, :],
+        (b_a.to(tl.float32) * b_decay_mk).to(a_start.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 
@@ -400,40 +411,40 @@ def dplr_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
-        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # N_mw v: [BT, BV]
         b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # a * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
         # N_mw v + ein_m S_0: [BT, BV]
         b_sum_mv = b_N_v + b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # b * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_b_end), b_z.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
-        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
-        # k * E(end, w.write) v: [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # b * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_b_end), b_z.to(dtype), input_precision=PRECISION)
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
+        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # k * E(end, w.write) v: [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_sum_kv + b_dot_kv_2
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -493,56 +504,56 @@ def dplr_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_b_end = load_rows(b_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # dS_end b * E(end, m.write): [BT, BV]
         b_dot_mv = tl.dot(b_b_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
         b_dZ = b_dot_mv + scale * b_dot_mv_2
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
-        # dS_end k * E(end, w.write): [BT, BV]
-        b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
-        # dO P_t0w: [BT, BV]
-        b_dot_wv_2 = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
-        # dS_end ein_w + scale ein_w: [BT, BV]
-        b_sum_wv = b_dot_wv + scale * b_dot_wv_2
-        # A dZ_m N_mw: [BT, BV]
-        b_dot_wv_3 = tl.dot(tl.trans(b_Nmw), b_dr.to(dtype), input_precision=PRECISION)
-        # dv = (ein_w + factor_w) + ein_m' N_mw: [BT, BV]
-        b_dv = b_sum_wv + b_dot_wv_3
-        # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
-        # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
-        # A dZ_m a * E(m.read, start): [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_a_start), b_dr.to(dtype), input_precision=PRECISION)
         tl.store(
             dr + row[:, None] * V + o_v[None, :],
             b_dr.to(dr.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dS_end k * E(end, w.write): [BT, BV]
+        b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # dO P_t0w: [BT, BV]
+        b_dot_wv_2 = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
+        # dS_end ein_w + scale ein_w: [BT, BV]
+        b_sum_wv = b_dot_wv + scale * b_dot_wv_2
+        b_Nmw = tl.load(Nmw + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # A dZ_m N_mw: [BT, BV]
+        b_dot_wv_3 = tl.dot(tl.trans(b_Nmw), b_dr.to(dtype), input_precision=PRECISION)
+        # dv = (ein_w + factor_w) + ein_m' N_mw: [BT, BV]
+        b_dv = b_sum_wv + b_dot_wv_3
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
+        b_a_start = load_rows(a_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # A dZ_m a * E(m.read, start): [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_a_start), b_dr.to(dtype), input_precision=PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -553,16 +564,16 @@ def dplr_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def dplr_gradient_bwd_kernel(
-    v,
-    dh,
-    k,
-    z,
-    b,
-    h,
     do,
+    v,
+    z,
+    k,
+    b,
     q,
     dr,
     a,
+    dh,
+    h,
     gk,
     dgk,
     da,
@@ -592,6 +603,7 @@ def dplr_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -604,44 +616,60 @@ def dplr_gradient_bwd_kernel(
     row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
+    b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dot_wt0 = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dot_mt0 = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dNT = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dNT_2 = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dN = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dN_2 = tl.zeros([BT, BT], dtype=tl.float32)
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_wt0 = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dNT = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mk = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dN = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dN_2 = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dNT_2 = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_mt0 = tl.zeros([BT, BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_z = tl.load(
+            z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_dr = tl.load(
+            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_dh = tl.load(
             dh + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_z = tl.load(
-            z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         b_h = tl.load(
             h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_dr = tl.load(
-            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        # dO v: [BT, BT]
+        b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
+        # dO Z_m: [BT, BT]
+        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
+        # dO v: [BT, BT]
+        b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
+        # dO Z_m: [BT, BT]
+        b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
+        # dN_mwT = A dZ_m v: [BT, BT]
+        b_dNT += tl.dot(b_v, tl.trans(b_dr), input_precision=PRECISION)
+        # dN_mmT = A dZ_m Z_m: [BT, BT]
+        b_dNT_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
+        # dN_mw = A dZ_m v: [BT, BT]
+        b_dN += tl.dot(b_dr, tl.trans(b_v), input_precision=PRECISION)
+        # dN_mm = A dZ_m Z_m: [BT, BT]
+        b_dN_2 += tl.dot(b_dr, tl.trans(b_z), input_precision=PRECISION)
         # dS_end v: [BT, BK]
         b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
         # dS_end Z_m: [BT, BK]
@@ -650,24 +678,8 @@ def dplr_gradient_bwd_kernel(
         b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
         # dO S_0: [BT, BK]
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dO v: [BT, BT]
-        b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
-        # dO Z_m: [BT, BT]
-        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-        # dO v: [BT, BT]
-        b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
-        # dN_mwT = A dZ_m v: [BT, BT]
-        b_dNT += tl.dot(b_v, tl.trans(b_dr), input_precision=PRECISION)
         # A dZ_m S_0: [BT, BK]
         b_dot_mk += tl.dot(b_dr, tl.trans(b_h), input_precision=PRECISION)
-        # dN_mw = A dZ_m v: [BT, BT]
-        b_dN += tl.dot(b_dr, tl.trans(b_v), input_precision=PRECISION)
-        # dN_mm = A dZ_m Z_m: [BT, BT]
-        b_dN_2 += tl.dot(b_dr, tl.trans(b_z), input_precision=PRECISION)
-        # dN_mmT = A dZ_m Z_m: [BT, BT]
-        b_dNT_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
-        # dO Z_m: [BT, BT]
-        b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_b = (i_0 + o_t) * H_b + i_h // (H // H_b)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
@@ -707,6 +719,54 @@ def dplr_gradient_bwd_kernel(
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
     # E(m.read, start): [BT, BK]
     b_decay_mk_2 = tl.exp2(b_Wk_at0 + b_Gk_at0)
+    # dP_t0w = scale dO v: [BT, BT]
+    b_dP = scale * b_dot_t0w
+    # dP_t0m = scale dO Z_m: [BT, BT]
+    b_dP_2 = scale * b_dot_t0m
+    # <dP_t0w, k>_E: [BT, BK]
+    # <dP_t0m, b>_E: [BT, BK]
+    b_rows_t0k, b_rows_t0k_2 = decayed_products(
+        "rows",
+        ((tl.where(m_lower, b_dP, 0.0), b_k, 1), (tl.where(m_lower, b_dP_2, 0.0), b_b, 1)),
+        (b_gk,),
+        (1,),
+        (1,),
+        dtype,
+    )
+    # dP_t0wT = scale dO v: [BT, BT]
+    b_dPT = scale * b_dot_wt0
+    # dP_t0mT = scale dO Z_m: [BT, BT]
+    b_dPT_2 = scale * b_dot_mt0
+    # <dP_t0wT, q>_E: [BT, BK]
+    # <dP_t0mT, q>_E: [BT, BK]
+    b_rows_wk, b_rows_mk = decayed_products(
+        "columns",
+        ((tl.where(m_upper, b_dPT, 0.0), b_q, 1), (tl.where(m_upper, b_dPT_2, 0.0), b_q, 1)),
+        (b_gk,),
+        (1,),
+        (1,),
+        dtype,
+    )
+    # <dN_mwT, a>_E: [BT, BK]
+    # <dN_mmT, a>_E: [BT, BK]
+    b_rows_wk_2, b_rows_mk_2 = decayed_products(
+        "columns",
+        ((tl.where(m_above, b_dNT, 0.0), b_a, 0), (tl.where(m_above, b_dNT_2, 0.0), b_a, 0)),
+        (b_gk,),
+        (0,),
+        (1,),
+        dtype,
+    )
+    # <dN_mw, k>_E: [BT, BK]
+    # <dN_mm, b>_E: [BT, BK]
+    b_rows_mk_3, b_rows_mk_4 = decayed_products(
+        "rows",
+        ((tl.where(m_strict, b_dN, 0.0), b_k, 0), (tl.where(m_strict, b_dN_2, 0.0), b_b, 0)),
+        (b_gk,),
+        (0,),
+        (1,),
+        dtype,
+    )
     # ein_w * k * E(end, w.write): [BT, BK]
     b_product_wk = b_dh_v * b_k.to(tl.float32) * b_decay_wk
     # sum ein_w * E(end, w.write): [BK]
@@ -719,44 +779,20 @@ def dplr_gradient_bwd_kernel(
     b_sum_k = b_total_k + b_total_k_2 + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # scale dO S_0: [BT, BK]
     b_scaled_t0k = scale * b_dot_t0k
-    # dP_t0w = scale dO v: [BT, BT]
-    b_dP = scale * b_dot_t0w
-    # <dP_t0w, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_gk,), (1,), (1,), 1)
-    # dP_t0m = scale dO Z_m: [BT, BT]
-    b_dP_2 = scale * b_dot_t0m
-    # <dP_t0m, b>_E: [BT, BK]
-    b_rows_t0k_2 = decayed_rows(tl.where(m_lower, b_dP_2, 0.0), b_b, (b_gk,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
     # (ein_t0 + ein_t0) + q * contract_t0: [BT, BK]
     b_sum_t0k_2 = b_sum_t0k + b_q.to(tl.float32) * b_rows_t0k_2
-    # dP_t0wT = scale dO v: [BT, BT]
-    b_dPT = scale * b_dot_wt0
-    # <dP_t0wT, q>_E: [BT, BK]
-    b_rows_wk = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_gk,), (1,), (1,), 1)
-    # <dN_mwT, a>_E: [BT, BK]
-    b_rows_wk_2 = decayed_columns(tl.where(m_above, b_dNT, 0.0), b_a, (b_gk,), (0,), (1,), 0)
     # -ein_w + -ein_w: [BT, BK]
     b_sum_wk = -b_k.to(tl.float32) * b_rows_wk_2 - b_k.to(tl.float32) * b_rows_wk
-    # <dN_mw, k>_E: [BT, BK]
-    b_rows_mk = decayed_rows(tl.where(m_strict, b_dN, 0.0), b_k, (b_gk,), (0,), (1,), 0)
-    # <dN_mm, b>_E: [BT, BK]
-    b_rows_mk_2 = decayed_rows(tl.where(m_strict, b_dN_2, 0.0), b_b, (b_gk,), (0,), (1,), 0)
     # ein_m * E(m.read, start) + a * contract_m: [BT, BK]
-    b_sum_mk = b_dot_mk * b_a.to(tl.float32) * b_decay_mk_2 + b_a.to(tl.float32) * b_rows_mk
+    b_sum_mk = b_dot_mk * b_a.to(tl.float32) * b_decay_mk_2 + b_a.to(tl.float32) * b_rows_mk_3
     # (ein_m + ein_m) + a * contract_m: [BT, BK]
-    b_sum_mk_2 = b_sum_mk + b_a.to(tl.float32) * b_rows_mk_2
-    # <dN_mmT, a>_E: [BT, BK]
-    b_rows_mk_3 = decayed_columns(tl.where(m_above, b_dNT_2, 0.0), b_a, (b_gk,), (0,), (1,), 0)
+    b_sum_mk_2 = b_sum_mk + b_a.to(tl.float32) * b_rows_mk_4
     # -b * contract_m': [BT, BK]
-    b_scaled_mk = -b_b.to(tl.float32) * b_rows_mk_3
-    # dP_t0mT = scale dO Z_m: [BT, BT]
-    b_dPT_2 = scale * b_dot_mt0
-    # <dP_t0mT, q>_E: [BT, BK]
-    b_rows_mk_4 = decayed_columns(tl.where(m_upper, b_dPT_2, 0.0), b_q, (b_gk,), (1,), (1,), 1)
+    b_scaled_mk = -b_b.to(tl.float32) * b_rows_mk_2
     # -b * contract_m: [BT, BK]
-    b_scaled_mk_2 = -b_b.to(tl.float32) * b_rows_mk_4
+    b_scaled_mk_2 = -b_b.to(tl.float32) * b_rows_mk
     b_dgk_later = b_sum_mk_2
     # dgk = sum over later rows: [BT, BK]
     b_dgk = (
@@ -769,42 +805,42 @@ def dplr_gradient_bwd_kernel(
         - b_dgk_later
         + b_sum_k[None, :]
     )
-    # ein_m * E(m.read, start) + <dN_mw, k>_E: [BT, BK]
-    b_sum_mk_3 = b_dot_mk * b_decay_mk_2 + b_rows_mk
-    # da = (ein_m + contract_m) + <dN_mm, b>_E: [BT, BK]
-    b_da = b_sum_mk_3 + b_rows_mk_2
-    # ein_m * E(end, m.write) + <dN_mmT, a>_E: [BT, BK]
-    b_sum_mk_4 = b_dh_Z * b_decay_mk + b_rows_mk_3
-    # db = (ein_m + contract_m') + <dP_t0mT, q>_E: [BT, BK]
-    b_db = b_sum_mk_4 + b_rows_mk_4
-    # ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
-    b_sum_wk_2 = b_dh_v * b_decay_wk + b_rows_wk
-    # dk = (ein_w + contract_w) + <dN_mwT, a>_E: [BT, BK]
-    b_dk = b_sum_wk_2 + b_rows_wk_2
-    # factor_t0 * E(t0.read, start) + <dP_t0w, k>_E: [BT, BK]
-    b_sum_t0k_3 = b_scaled_t0k * b_decay_t0k + b_rows_t0k
-    # dq = (ein_t0 + contract_t0) + <dP_t0m, b>_E: [BT, BK]
-    b_dq = b_sum_t0k_3 + b_rows_t0k_2
     tl.store(
         dgk + row[:, None] * K + o_k[None, :],
         b_dgk.to(dgk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # ein_m * E(m.read, start) + <dN_mw, k>_E: [BT, BK]
+    b_sum_mk_3 = b_dot_mk * b_decay_mk_2 + b_rows_mk_3
+    # da = (ein_m + contract_m) + <dN_mm, b>_E: [BT, BK]
+    b_da = b_sum_mk_3 + b_rows_mk_4
     tl.store(
         da + row[:, None] * K + o_k[None, :],
         b_da.to(da.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # ein_m * E(end, m.write) + <dN_mmT, a>_E: [BT, BK]
+    b_sum_mk_4 = b_dh_Z * b_decay_mk + b_rows_mk_2
+    # db = (ein_m + contract_m') + <dP_t0mT, q>_E: [BT, BK]
+    b_db = b_sum_mk_4 + b_rows_mk
     tl.store(
         db + row[:, None] * K + o_k[None, :],
         b_db.to(db.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
+    b_sum_wk_2 = b_dh_v * b_decay_wk + b_rows_wk
+    # dk = (ein_w + contract_w) + <dN_mwT, a>_E: [BT, BK]
+    b_dk = b_sum_wk_2 + b_rows_wk_2
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # factor_t0 * E(t0.read, start) + <dP_t0w, k>_E: [BT, BK]
+    b_sum_t0k_3 = b_scaled_t0k * b_decay_t0k + b_rows_t0k
+    # dq = (ein_t0 + contract_t0) + <dP_t0m, b>_E: [BT, BK]
+    b_dq = b_sum_t0k_3 + b_rows_t0k_2
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
@@ -930,27 +966,27 @@ def dplr_summary_fwd_kernel(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
+        # N_mw v: [BT, BV]
+        b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
         b_a_start = tl.load(
             a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        # a * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        # Z_m = A (ein_m + ein_m): [BT, BV]
+        b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
         b_b_end = tl.load(
             b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        # b * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_b_end), b_Z.to(dtype), input_precision=PRECISION)
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
+        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # N_mw v: [BT, BV]
-        b_N_v = tl.dot(b_Nmw, b_v, input_precision=PRECISION)
-        # a * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(b_a_start, b_h.to(dtype), input_precision=PRECISION)
-        # Z_m = A (ein_m + ein_m): [BT, BV]
-        b_Z = tl.dot(b_A, (b_N_v + b_dot_mv).to(dtype), input_precision=PRECISION)
-        # b * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_b_end), b_Z.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0 + ein_m Z_m: [BK, BV]
-        b_sum_kv = b_decay[:, None] * b_h + b_dot_kv
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv_2 = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_sum_kv + b_dot_kv_2
@@ -1012,27 +1048,27 @@ def dplr_summary_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         b_b_end = tl.load(
             b_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_a_start = tl.load(
-            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
-        # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         # dS_end b * E(end, m.write): [BT, BV]
         b_dot_mv = tl.dot(b_b_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
         b_dZ = b_dot_mv + scale * b_dot_mv_2
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        b_a_start = tl.load(
+            a_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
         # A dZ_m a * E(m.read, start): [BK, BV]
         b_dot_kv_2 = tl.dot(tl.trans(b_a_start), b_A_dZ.to(dtype), input_precision=PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
@@ -1066,8 +1102,8 @@ def forward(v, a, b, k, q, gk, state, scale, chunk_size, packed=None):
     dplr_prep_fwd_kernel[(NC * H,)](
         q,
         b,
-        a,
         k,
+        a,
         gk,
         Pt0m,
         A,
@@ -1318,8 +1354,8 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=No
         dplr_prep_fwd_kernel[(NC * H,)](
             q,
             b,
-            a,
             k,
+            a,
             gk,
             Pt0m,
             A,
@@ -1476,16 +1512,16 @@ def backward(saved, v, a, b, k, q, gk, scale, do, d_state, chunk_size, packed=No
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dplr_gradient_bwd_kernel[(NK * NC * H,)](
-        v,
-        dh,
-        k,
-        z,
-        b,
-        h,
         do,
+        v,
+        z,
+        k,
+        b,
         q,
         dr,
         a,
+        dh,
+        h,
         gk,
         dgk,
         da,

@@ -8,6 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.products import decayed_dot, dot_of_scaled, scaled_dot
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
@@ -107,6 +108,8 @@ def gated_delta_product_scan_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -138,65 +141,64 @@ def gated_delta_product_scan_fwd_kernel(
         row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
+        m_t0m = o_t[:, None] >= t_m[None, :]
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_kj = tl.load(
             kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
-        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
-        )
-        m_t0m = o_t[:, None] >= t_m[None, :]
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W = tl.cumsum(b_g_whole, 0)
         b_G = tl.cumsum(b_g - b_g_whole, 0)
-        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        # q kj: [BT, 2 * BT]
-        b_q_kj = tl.dot(b_q, tl.trans(b_kj), input_precision=PRECISION)
-        # E(t0.read, m.write): [BT, 2 * BT]
-        b_decay_t0m = tl.where(
-            m_t0m, tl.exp2((b_W[:, None] - b_W_m[None, :]) + (b_G[:, None] - b_G_m[None, :])), 0.0
-        )
         # P_t0m = q kj * E(t0.read, m.write): [BT, 2 * BT]
-        b_P = b_q_kj * b_decay_t0m
-        # kj S_0: [2 * BT, BV]
-        b_kj_h = tl.dot(b_kj, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [2 * BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W_m + b_G_m)[:, None] * b_kj_h
+        b_P = decayed_dot(
+            b_q,
+            tl.trans(b_kj),
+            m_t0m,
+            (b_W[:, None], b_G[:, None]),
+            (b_W_m[None, :], b_G_m[None, :]),
+            ORDER,
+            PRECISION,
+        )
+        # E(m.read, start) * kj S_0: [2 * BT, BV]
+        b_product_mv = scaled_dot(b_kj, b_h.to(dtype), tl.exp2(b_W_m + b_G_m), SCALES, PRECISION)
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         # Z_m = A (ein_m + ein_m): [2 * BT, BV]
-        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # P_t0m Z_m: [BT, BV]
-        b_P_Z = tl.dot(b_P.to(dtype), b_Z.to(dtype), input_precision=PRECISION)
-        # q S_0: [BT, BV]
-        b_q_h = tl.dot(b_q, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
-        b_O = b_P_Z + tl.exp2(b_W + b_G)[:, None] * b_q_h
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # kj E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_kj),
-            (tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] * b_Z).to(dtype),
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv).to(dtype),
             input_precision=PRECISION,
         )
+        # P_t0m Z_m: [BT, BV]
+        b_P_Z = tl.dot(b_P.to(dtype), b_Z.to(dtype), input_precision=PRECISION)
+        # E(t0.read, start) * q S_0: [BT, BV]
+        b_product_t0v = scaled_dot(b_q, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
+        # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
+        b_O = b_P_Z + b_product_t0v
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # kj E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_kj), b_Z, tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -231,6 +233,7 @@ def gated_delta_product_states_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -261,53 +264,48 @@ def gated_delta_product_states_fwd_kernel(
         row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
-        b_kj = tl.load(
-            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
-        )
-        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
-        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
-        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
-        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
-        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # kj S_0: [2 * BT, BV]
-        b_kj_h = tl.dot(b_kj, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [2 * BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W_m + b_G_m)[:, None] * b_kj_h
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
+        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
+        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
+        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
+        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
+        # E(m.read, start) * kj S_0: [2 * BT, BV]
+        b_product_mv = scaled_dot(b_kj, b_h.to(dtype), tl.exp2(b_W_m + b_G_m), SCALES, PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
+        )
+        # beta * v + beta * scale_m: [2 * BT, BV]
+        b_sum_mv = b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         # Z_m = A (ein_m + ein_m): [2 * BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # kj E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_kj),
-            (tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] * b_z).to(dtype),
-            input_precision=PRECISION,
-        )
         tl.store(
             z + row_ms[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
             mask=m_m[:, None] & m_v[None, :],
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # kj E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_kj), b_z, tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -345,6 +343,8 @@ def gated_delta_product_scan_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -376,76 +376,74 @@ def gated_delta_product_scan_bwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
         row = (i_0 + o_t) * H + i_h
-        b_kj = tl.load(
-            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
-        )
-        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         m_t0mT = o_t[None, :] >= t_m[:, None]
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
-        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
-        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
-        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
-        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
-        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # dS_end kj: [2 * BT, BV]
-        b_dh_kj = tl.dot(b_kj, b_dh.to(dtype), input_precision=PRECISION)
-        # q kj: [2 * BT, BT]
-        b_q_kj = tl.dot(b_kj, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, m.write): [2 * BT, BT]
-        b_decay_mt0 = tl.where(
-            m_t0mT, tl.exp2((b_W[None, :] - b_W_m[:, None]) + (b_G[None, :] - b_G_m[:, None])), 0.0
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
         )
+        b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
+        b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
+        b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
+        b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
+        b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
+        # dS_end kj * E(end, m.write): [2 * BT, BV]
+        b_product_mv = scaled_dot(
+            b_kj, b_dh.to(dtype), tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m)), SCALES, PRECISION
+        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0mT = q kj * E(t0.read, m.write): [2 * BT, BT]
-        b_PT = b_q_kj * b_decay_mt0
+        b_PT = decayed_dot(
+            b_kj,
+            tl.trans(b_q),
+            m_t0mT,
+            (b_W[None, :], b_G[None, :]),
+            (b_W_m[:, None], b_G_m[:, None]),
+            ORDER,
+            PRECISION,
+        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # P_t0mT dO: [2 * BT, BV]
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = ein_m * E(end, m.write) + scale ein_m: [2 * BT, BV]
-        b_dZ = b_dh_kj * tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] + scale * b_dot_mv
+        b_dZ = b_product_mv + scale * b_dot_mv
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         # A dZ_m: [2 * BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
-        # dv = A dZ_m * beta: [2 * BT, BV]
-        b_dv = b_dr * b_beta[:, None]
-        # dO_t0 = scale dO: [BT, BV]
-        b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
-        )
-        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
-        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
-        # scale_m * E(m.read, start) kj: [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans(b_kj),
-            (-b_dv * tl.exp2(b_W_m + b_G_m)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
         tl.store(
             dr + row_ms[:, None] * V + o_v[None, :],
             b_dr.to(dr.dtype.element_ty),
             mask=m_m[:, None] & m_v[None, :],
         )
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        # dv = A dZ_m * beta: [2 * BT, BV]
+        b_dv = b_dr * b_beta[:, None]
         tl.store(
             dv + row_ms[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_m[:, None] & m_v[None, :],
         )
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
+        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
+        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
+        # scale_m * E(m.read, start) kj: [BK, BV]
+        b_dot_kv_2 = dot_of_scaled(tl.trans(b_kj), -b_dv, tl.exp2(b_W_m + b_G_m), SCALES, PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -458,12 +456,12 @@ def gated_delta_product_scan_bwd_kernel(
 def gated_delta_product_gradient_bwd_kernel(
     z,
     dh,
-    kj,
+    dr,
     h,
+    beta,
+    kj,
     do,
     q,
-    dr,
-    beta,
     v,
     g,
     dg,
@@ -510,13 +508,13 @@ def gated_delta_product_gradient_bwd_kernel(
     row_ms = ((i_0 + t_m) * H + i_h) * 2 + s_m
     row = (i_0 + o_t) * H + i_h
     b_Z_dh = tl.zeros([2 * BT, BK], dtype=tl.float32)
-    b_product = 0.0
-    b_dot_t0m = tl.zeros([BT, 2 * BT], dtype=tl.float32)
-    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mk = tl.zeros([2 * BT, BK], dtype=tl.float32)
     b_dot_mm = tl.zeros([2 * BT, 2 * BT], dtype=tl.float32)
     b_dot_mm_2 = tl.zeros([2 * BT, 2 * BT], dtype=tl.float32)
     b_dot_mt0 = tl.zeros([2 * BT, BT], dtype=tl.float32)
+    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
+    b_dot_t0m = tl.zeros([BT, 2 * BT], dtype=tl.float32)
+    b_product = 0.0
     b_product_m_2 = tl.zeros([2 * BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
@@ -529,6 +527,9 @@ def gated_delta_product_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
+        b_dr = tl.load(
+            dr + row_ms[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
+        )
         b_h = tl.load(
             h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
             mask=m_k[:, None] & m_v[None, :],
@@ -537,20 +538,11 @@ def gated_delta_product_gradient_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_dr = tl.load(
-            dr + row_ms[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
-        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         # Z_m dS_end: [2 * BT, BK]
         b_Z_dh += tl.dot(b_z, tl.trans(b_dh), input_precision=PRECISION)
-        # dS_end * S_0
-        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
-        # dO Z_m: [BT, 2 * BT]
-        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-        # dO S_0: [BT, BK]
-        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m S_0: [2 * BT, BK]
         b_dot_mk += tl.dot(b_dr, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m Z_m: [2 * BT, 2 * BT]
@@ -559,20 +551,26 @@ def gated_delta_product_gradient_bwd_kernel(
         b_dot_mm_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
         # dO Z_m: [2 * BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
+        # dO S_0: [BT, BK]
+        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
+        # dO Z_m: [BT, 2 * BT]
+        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
+        # dS_end * S_0
+        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
         # A dZ_m * v: [2 * BT]
         b_product_m_2 += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
+    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
     row_kj = ((i_0 + t_m) * H_kj + i_h // (H // H_kj)) * 2 + s_m
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
-    row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
+    b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
     b_kj = tl.load(
         kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
-    m_t0m = o_t[:, None] >= t_m[None, :]
     m_t0mT = o_t[None, :] >= t_m[:, None]
+    m_t0m = o_t[:, None] >= t_m[None, :]
     row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
@@ -589,18 +587,8 @@ def gated_delta_product_gradient_bwd_kernel(
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     # E(end, m.write): [2 * BT]
     b_decay_m = tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))
-    # q kj: [BT, 2 * BT]
-    b_q_kj = tl.dot(b_q, tl.trans(b_kj), input_precision=PRECISION)
-    # E(t0.read, m.write): [BT, 2 * BT]
-    b_decay_t0m = tl.where(
-        m_t0m, tl.exp2((b_W[:, None] - b_W_m[None, :]) + (b_G[:, None] - b_G_m[None, :])), 0.0
-    )
-    # E(t0.read, start): [BT]
-    b_decay_t0 = tl.exp2(b_W + b_G)
     # E(m.read, start): [2 * BT]
     b_decay_m_2 = tl.exp2(b_W_m + b_G_m)
-    # kj kj: [2 * BT, 2 * BT]
-    b_kj_kj = tl.dot(b_kj, tl.trans(b_kj), input_precision=PRECISION)
     # E(m.read, m'.write): [2 * BT, 2 * BT]
     b_decay_mm = tl.where(
         m_mm, tl.exp2((b_W_m[:, None] - b_W_m[None, :]) + (b_G_m[:, None] - b_G_m[None, :])), 0.0
@@ -613,32 +601,74 @@ def gated_delta_product_gradient_bwd_kernel(
     b_decay_mt0 = tl.where(
         m_t0mT, tl.exp2((b_W[None, :] - b_W_m[:, None]) + (b_G[None, :] - b_G_m[:, None])), 0.0
     )
+    # E(t0.read, start): [BT]
+    b_decay_t0 = tl.exp2(b_W + b_G)
+    # E(t0.read, m.write): [BT, 2 * BT]
+    b_decay_t0m = tl.where(
+        m_t0m, tl.exp2((b_W[:, None] - b_W_m[None, :]) + (b_G[:, None] - b_G_m[None, :])), 0.0
+    )
+    # q kj: [BT, 2 * BT]
+    b_q_kj = tl.dot(b_q, tl.trans(b_kj), input_precision=PRECISION)
+    # kj kj: [2 * BT, 2 * BT]
+    b_kj_kj = tl.dot(b_kj, tl.trans(b_kj), input_precision=PRECISION)
     # N_mm = kj kj * E(m.read, m'.write): [2 * BT, 2 * BT]
     b_N = b_kj_kj * b_decay_mm
+    # -beta * ein_m: [2 * BT, BK]
+    b_scaled_mk = -b_beta[:, None] * b_dot_mk
+    # dN_mm = -ein_mm' * beta: [2 * BT, 2 * BT]
+    b_dN = -b_dot_mm * b_beta[:, None]
+    # dN_mm * E(m.read, m'.write) kj: [2 * BT, BK]
+    b_dot_mk_2 = tl.dot((b_dN * b_decay_mm).to(dtype), b_kj, input_precision=PRECISION)
+    # dN_mmT = -ein_m'm * beta: [2 * BT, 2 * BT]
+    b_dNT = -b_dot_mm_2 * b_beta[None, :]
+    # dN_mmT * E(m.read, m'.write) kj: [2 * BT, BK]
+    b_dot_mk_3 = tl.dot((b_dNT * b_decay_mm_2).to(dtype), b_kj, input_precision=PRECISION)
+    # (ein_m + ein_m) + ein_mm' kj: [2 * BT, BK]
+    b_sum_mk = b_decay_m[:, None] * b_Z_dh + b_decay_m_2[:, None] * b_scaled_mk + b_dot_mk_2
+    # (add_m + ein_m) + ein_m'm kj: [2 * BT, BK]
+    b_sum_mk_2 = b_sum_mk + b_dot_mk_3
+    # dP_t0mT = scale dO Z_m: [2 * BT, BT]
+    b_dPT = scale * b_dot_mt0
+    # dP_t0mT * E(t0.read, m.write) q: [2 * BT, BK]
+    b_dot_mk_4 = tl.dot((b_dPT * b_decay_mt0).to(dtype), b_q, input_precision=PRECISION)
+    # dkj = (add_m + ein_m') + ein_mt0 q: [2 * BT, BK]
+    b_dkj = b_sum_mk_2 + b_dot_mk_4
+    tl.store(
+        dkj + row_ms[:, None] * K + o_k[None, :],
+        b_dkj.to(dkj.dtype.element_ty),
+        mask=m_m[:, None] & m_k[None, :],
+    )
+    # scale dO S_0: [BT, BK]
+    b_scaled_t0k = scale * b_dot_t0k
+    # E(t0.read, start) * scale ein_t0: [BT, BK]
+    b_product_t0k = b_decay_t0[:, None] * b_scaled_t0k
+    # dP_t0m = scale dO Z_m: [BT, 2 * BT]
+    b_dP = scale * b_dot_t0m
+    # dP_t0m * E(t0.read, m.write) kj: [BT, BK]
+    b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_kj, input_precision=PRECISION)
+    # dq = E(t0.read, start) * factor_t0 + ein_t0m kj: [BT, BK]
+    b_dq = b_product_t0k + b_dot_t0k_2
+    tl.store(
+        dq + row[:, None] * K + o_k[None, :],
+        b_dq.to(dq.dtype.element_ty),
+        mask=m_t[:, None] & m_k[None, :],
+    )
     # kj * ein_m * E(end, m.write): [2 * BT]
     b_product_m = tl.sum(b_kj.to(tl.float32) * b_Z_dh, 1) * b_decay_m
     # sum ein_m * E(end, m.write)
     b_total = tl.sum(b_product_m, 0)
     # sum ein_m + ein_ * E(end, start)
     b_sum = b_total + b_product * tl.exp2(b_W_end + b_G_end)
-    # dP_t0m = scale dO Z_m: [BT, 2 * BT]
-    b_dP = scale * b_dot_t0m
     # dP_t0m * ein_t0m * E(t0.read, m.write): [BT, 2 * BT]
     b_product_t0m = b_dP * b_q_kj * b_decay_t0m
     # sum ein_t0m * E(t0.read, m.write): [2 * BT]
     b_total_m = tl.sum(b_product_t0m, 0)
     # ein_m * E(end, m.write) + sum ein_t0m: [2 * BT]
     b_sum_m = b_product_m + b_total_m
-    # scale dO S_0: [BT, BK]
-    b_scaled_t0k = scale * b_dot_t0k
     # sum ein_t0m * E(t0.read, m.write): [BT]
     b_total_t0 = tl.sum(b_product_t0m, 1)
     # ein_t0 * E(t0.read, start) + sum ein_t0m: [BT]
     b_sum_t0 = tl.sum(b_q.to(tl.float32) * b_scaled_t0k, 1) * b_decay_t0 + b_total_t0
-    # -beta * ein_m: [2 * BT, BK]
-    b_scaled_mk = -b_beta[:, None] * b_dot_mk
-    # dN_mm = -ein_mm' * beta: [2 * BT, 2 * BT]
-    b_dN = -b_dot_mm * b_beta[:, None]
     # dN_mm * ein_mm' * E(m.read, m'.write): [2 * BT, 2 * BT]
     b_product_mm = b_dN * b_kj_kj * b_decay_mm
     # sum ein_mm' * E(m.read, m'.write): [2 * BT]
@@ -659,49 +689,17 @@ def gated_delta_product_gradient_bwd_kernel(
         )
         + b_sum
     )
-    # dN_mm * E(m.read, m'.write) kj: [2 * BT, BK]
-    b_dot_mk_2 = tl.dot((b_dN * b_decay_mm).to(dtype), b_kj, input_precision=PRECISION)
-    # dN_mmT = -ein_m'm * beta: [2 * BT, 2 * BT]
-    b_dNT = -b_dot_mm_2 * b_beta[None, :]
-    # dN_mmT * E(m.read, m'.write) kj: [2 * BT, BK]
-    b_dot_mk_3 = tl.dot((b_dNT * b_decay_mm_2).to(dtype), b_kj, input_precision=PRECISION)
-    # (ein_m + ein_m) + ein_mm' kj: [2 * BT, BK]
-    b_sum_mk = b_decay_m[:, None] * b_Z_dh + b_decay_m_2[:, None] * b_scaled_mk + b_dot_mk_2
-    # (add_m + ein_m) + ein_m'm kj: [2 * BT, BK]
-    b_sum_mk_2 = b_sum_mk + b_dot_mk_3
-    # dP_t0mT = scale dO Z_m: [2 * BT, BT]
-    b_dPT = scale * b_dot_mt0
-    # dP_t0mT * E(t0.read, m.write) q: [2 * BT, BK]
-    b_dot_mk_4 = tl.dot((b_dPT * b_decay_mt0).to(dtype), b_q, input_precision=PRECISION)
-    # dkj = (add_m + ein_m') + ein_mt0 q: [2 * BT, BK]
-    b_dkj = b_sum_mk_2 + b_dot_mk_4
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     # E(m.read, start) * scale_m + ein_mm' * scale_mm': [2 * BT]
     b_sum_m_3 = b_decay_m_2 * -tl.sum(b_kj.to(tl.float32) * b_dot_mk, 1) + tl.sum(
         b_dot_mm * -b_N, 1
     )
     # ein_m' * v: [2 * BT]
     b_product_m_3 = tl.where(i_k == 0, b_product_m_2, 0.0)
-    # E(t0.read, start) * scale ein_t0: [BT, BK]
-    b_product_t0k = b_decay_t0[:, None] * b_scaled_t0k
-    # dP_t0m * E(t0.read, m.write) kj: [BT, BK]
-    b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_kj, input_precision=PRECISION)
-    # dq = E(t0.read, start) * factor_t0 + ein_t0m kj: [BT, BK]
-    b_dq = b_product_t0k + b_dot_t0k_2
-    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
-    tl.store(
-        dkj + row_ms[:, None] * K + o_k[None, :],
-        b_dkj.to(dkj.dtype.element_ty),
-        mask=m_m[:, None] & m_k[None, :],
-    )
     tl.store(
         dbeta + i_k.to(tl.int64) * NR * 2 + row_ms,
         (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
         mask=m_m,
-    )
-    tl.store(
-        dq + row[:, None] * K + o_k[None, :],
-        b_dq.to(dq.dtype.element_ty),
-        mask=m_t[:, None] & m_k[None, :],
     )
 
 
@@ -727,6 +725,8 @@ def gated_delta_product_output_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
     NV = tl.cdiv(V, BV)
@@ -777,20 +777,22 @@ def gated_delta_product_output_fwd_kernel(
     b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
     b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
     b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-    # q kj: [BT, 2 * BT]
-    b_q_kj = tl.dot(b_q, tl.trans(b_kj), input_precision=PRECISION)
-    # E(t0.read, m.write): [BT, 2 * BT]
-    b_decay_t0m = tl.where(
-        m_t0m, tl.exp2((b_W[:, None] - b_W_m[None, :]) + (b_G[:, None] - b_G_m[None, :])), 0.0
-    )
     # P_t0m = q kj * E(t0.read, m.write): [BT, 2 * BT]
-    b_P = b_q_kj * b_decay_t0m
+    b_P = decayed_dot(
+        b_q,
+        tl.trans(b_kj),
+        m_t0m,
+        (b_W[:, None], b_G[:, None]),
+        (b_W_m[None, :], b_G_m[None, :]),
+        ORDER,
+        PRECISION,
+    )
     # P_t0m Z_m: [BT, BV]
     b_P_Z = tl.dot(b_P.to(dtype), b_z, input_precision=PRECISION)
-    # q S_0: [BT, BV]
-    b_q_h = tl.dot(b_q, b_h, input_precision=PRECISION)
+    # E(t0.read, start) * q S_0: [BT, BV]
+    b_product_t0v = scaled_dot(b_q, b_h, tl.exp2(b_W + b_G), SCALES, PRECISION)
     # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
-    b_O = b_P_Z + tl.exp2(b_W + b_G)[:, None] * b_q_h
+    b_O = b_P_Z + b_product_t0v
     tl.store(
         o + row[:, None] * V + o_v[None, :],
         (scale * b_O).to(o.dtype.element_ty),
@@ -822,6 +824,7 @@ def gated_delta_product_summary_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over a segment, and W - V columns beside it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
@@ -852,42 +855,39 @@ def gated_delta_product_summary_fwd_kernel(
         row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
         row_v = ((i_0 + t_m) * H_v + i_h // (H // H_v)) * 2 + s_m
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        b_kj = tl.load(
-            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # kj S_0: [2 * BT, BV]
-        b_kj_h = tl.dot(b_kj, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [2 * BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W_m + b_G_m)[:, None] * b_kj_h
+        # E(m.read, start) * kj S_0: [2 * BT, BV]
+        b_product_mv = scaled_dot(b_kj, b_h.to(dtype), tl.exp2(b_W_m + b_G_m), SCALES, PRECISION)
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_m[:, None] & m_v[None, :], other=0.0
         )
         # Z_m = A (ein_m + ein_m): [2 * BT, BV]
-        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # kj E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_kj),
-            (tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] * b_Z).to(dtype),
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv).to(dtype),
             input_precision=PRECISION,
+        )
+        # kj E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_kj), b_Z, tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -922,6 +922,8 @@ def gated_delta_product_summary_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the cotangent of the state back over a segment."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -952,64 +954,62 @@ def gated_delta_product_summary_bwd_kernel(
         row_beta = ((i_0 + t_m) * H_beta + i_h // (H // H_beta)) * 2 + s_m
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_kj = tl.load(
-            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         m_t0mT = o_t[None, :] >= t_m[:, None]
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        row_g_m = (i_0 + t_m) * H_g + i_h // (H // H_g)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
+        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
+        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
+        b_kj = tl.load(
+            kj + row_kj[:, None] * K + o_k[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0
+        )
         b_g_m = tl.load(g + row_g_m, mask=m_m, other=0.0).to(tl.float32) * LOG2_E
         b_g_m = tl.where(b_g_m < -256.0, -256.0, b_g_m)
         b_g_m_whole = tl.floor(b_g_m * 256.0 + 0.5) * 0.00390625
         b_W_m = tl.cumsum(tl.where(s_m == 0, b_g_m_whole, 0.0), 0)
         b_G_m = tl.cumsum(tl.where(s_m == 0, b_g_m - b_g_m_whole, 0.0), 0)
-        # dO_t0 = scale dO: [BT, BV]
-        b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
-        )
-        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
-        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
-        # dS_end kj: [2 * BT, BV]
-        b_dh_kj = tl.dot(b_kj, b_dh.to(dtype), input_precision=PRECISION)
-        # q kj: [2 * BT, BT]
-        b_q_kj = tl.dot(b_kj, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, m.write): [2 * BT, BT]
-        b_decay_mt0 = tl.where(
-            m_t0mT, tl.exp2((b_W[None, :] - b_W_m[:, None]) + (b_G[None, :] - b_G_m[:, None])), 0.0
+        # dS_end kj * E(end, m.write): [2 * BT, BV]
+        b_product_mv = scaled_dot(
+            b_kj, b_dh.to(dtype), tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m)), SCALES, PRECISION
         )
         # P_t0mT = q kj * E(t0.read, m.write): [2 * BT, BT]
-        b_PT = b_q_kj * b_decay_mt0
+        b_PT = decayed_dot(
+            b_kj,
+            tl.trans(b_q),
+            m_t0mT,
+            (b_W[None, :], b_G[None, :]),
+            (b_W_m[:, None], b_G_m[:, None]),
+            ORDER,
+            PRECISION,
+        )
         # P_t0mT dO: [2 * BT, BV]
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = ein_m * E(end, m.write) + scale ein_m: [2 * BT, BV]
-        b_dZ = b_dh_kj * tl.exp2((b_W_end - b_W_m) + (b_G_end - b_G_m))[:, None] + scale * b_dot_mv
+        b_dZ = b_product_mv + scale * b_dot_mv
+        b_A = tl.load(A + i_n * ((2 * BT) * (2 * BT)) + o_m[:, None] * (2 * BT) + o_m[None, :])
         # A dZ_m: [2 * BT, BV]
         b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_m, other=0.0).to(tl.float32)
         # dv = A dZ_m * beta: [2 * BT, BV]
         b_dv = b_A_dZ * b_beta[:, None]
         # scale_m * E(m.read, start) kj: [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans(b_kj),
-            (-b_dv * tl.exp2(b_W_m + b_G_m)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_kv_2 = dot_of_scaled(tl.trans(b_kj), -b_dv, tl.exp2(b_W_m + b_G_m), SCALES, PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
     tl.store(
         passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -1083,6 +1083,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1116,6 +1117,7 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1142,6 +1144,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1174,6 +1178,8 @@ def forward(kj, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1256,6 +1262,7 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1287,6 +1294,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1323,6 +1332,8 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
         BK=config["BK"],
         BV=config["BV"],
         PRECISION=dot_precision(dtype, config),
+        SCALES=config.get("scales", "computed"),
+        ORDER=config.get("order", "product"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1335,12 +1346,12 @@ def backward(saved, kj, v, beta, q, g, scale, do, d_state, chunk_size, packed=No
     gated_delta_product_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
-        kj,
+        dr,
         h,
+        beta,
+        kj,
         do,
         q,
-        dr,
-        beta,
         v,
         g,
         dg,

@@ -8,6 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.products import decayed_dot, dot_of_scaled, scaled_dot
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
@@ -103,6 +104,8 @@ def gated_delta_rule_scan_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -131,56 +134,55 @@ def gated_delta_rule_scan_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # P_t0m = q k * E(t0.read, m.write): [BT, BT]
+        b_P = decayed_dot(
+            b_q,
+            tl.trans(b_k),
+            m_lower,
+            (b_W[:, None], b_G[:, None]),
+            (b_W[None, :], b_G[None, :]),
+            ORDER,
+            PRECISION,
+        )
+        # E(m.read, start) * k S_0: [BT, BV]
+        b_product_mv = scaled_dot(b_k, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = load_rows(
             v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-        # E(t0.read, m.write): [BT, BT]
-        b_decay_t0m = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-        )
-        # P_t0m = q k * E(t0.read, m.write): [BT, BT]
-        b_P = b_q_k * b_decay_t0m
-        # k S_0: [BT, BV]
-        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W + b_G)[:, None] * b_k_h
-        )
         # Z_m = A (ein_m + ein_m): [BT, BV]
-        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # P_t0m Z_m: [BT, BV]
-        b_P_Z = tl.dot(b_P.to(dtype), b_Z.to(dtype), input_precision=PRECISION)
-        # q S_0: [BT, BV]
-        b_q_h = tl.dot(b_q, b_h.to(dtype), input_precision=PRECISION)
-        # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
-        b_O = b_P_Z + tl.exp2(b_W + b_G)[:, None] * b_q_h
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # k E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_k),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv).to(dtype),
             input_precision=PRECISION,
         )
+        # P_t0m Z_m: [BT, BV]
+        b_P_Z = tl.dot(b_P.to(dtype), b_Z.to(dtype), input_precision=PRECISION)
+        # E(t0.read, start) * q S_0: [BT, BV]
+        b_product_t0v = scaled_dot(b_q, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
+        # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
+        b_O = b_P_Z + b_product_t0v
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # k E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_Z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -215,6 +217,7 @@ def gated_delta_rule_states_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -241,47 +244,42 @@ def gated_delta_rule_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # k S_0: [BT, BV]
-        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W + b_G)[:, None] * b_k_h
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(m.read, start) * k S_0: [BT, BV]
+        b_product_mv = scaled_dot(b_k, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
+        # beta * v + beta * scale_m: [BT, BV]
+        b_sum_mv = b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # k E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_k),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_z).to(dtype),
-            input_precision=PRECISION,
-        )
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # k E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -319,6 +317,8 @@ def gated_delta_rule_scan_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the cotangent of the state back over the chunks."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -346,67 +346,65 @@ def gated_delta_rule_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
-        # dS_end k: [BT, BV]
-        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, m.write): [BT, BT]
-        b_decay_mt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dS_end k * E(end, m.write): [BT, BV]
+        b_product_mv = scaled_dot(
+            b_k, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         # P_t0mT = q k * E(t0.read, m.write): [BT, BT]
-        b_PT = b_q_k * b_decay_mt0
+        b_PT = decayed_dot(
+            b_k,
+            tl.trans(b_q),
+            m_upper,
+            (b_W[None, :], b_G[None, :]),
+            (b_W[:, None], b_G[:, None]),
+            ORDER,
+            PRECISION,
+        )
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # P_t0mT dO: [BT, BV]
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = ein_m * E(end, m.write) + scale ein_m: [BT, BV]
-        b_dZ = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + scale * b_dot_mv
+        b_dZ = b_product_mv + scale * b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
-        # dv = A dZ_m * beta: [BT, BV]
-        b_dv = b_dr * b_beta[:, None]
-        # dO_t0 = scale dO: [BT, BV]
-        b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
-        )
-        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
-        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
-        # scale_m * E(m.read, start) k: [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans(b_k),
-            (-b_dv * tl.exp2(b_W + b_G)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
         tl.store(
             dr + row[:, None] * V + o_v[None, :],
             b_dr.to(dr.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        # dv = A dZ_m * beta: [BT, BV]
+        b_dv = b_dr * b_beta[:, None]
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
+        # dS_end * E(end, start) + ein_t0 q: [BK, BV]
+        b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
+        # scale_m * E(m.read, start) k: [BK, BV]
+        b_dot_kv_2 = dot_of_scaled(tl.trans(b_k), -b_dv, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -419,12 +417,12 @@ def gated_delta_rule_scan_bwd_kernel(
 def gated_delta_rule_gradient_bwd_kernel(
     z,
     dh,
-    k,
+    dr,
     h,
+    beta,
+    k,
     do,
     q,
-    dr,
-    beta,
     v,
     g,
     dg,
@@ -458,23 +456,23 @@ def gated_delta_rule_gradient_bwd_kernel(
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
-    m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
     m_above = o_i[None, :] > o_i[:, None]
     m_upper = o_i[None, :] >= o_i[:, None]
+    m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
     m_t = o_t < T
     row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
     b_Z_dh = tl.zeros([BT, BK], dtype=tl.float32)
-    b_product = 0.0
-    b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mk = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mm = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mm_2 = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mt0 = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
+    b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
+    b_product = 0.0
     b_product_m_2 = tl.zeros([BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
@@ -487,6 +485,9 @@ def gated_delta_rule_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
+        b_dr = tl.load(
+            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_h = tl.load(
             h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
             mask=m_k[:, None] & m_v[None, :],
@@ -495,20 +496,11 @@ def gated_delta_rule_gradient_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_dr = tl.load(
-            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         # Z_m dS_end: [BT, BK]
         b_Z_dh += tl.dot(b_z, tl.trans(b_dh), input_precision=PRECISION)
-        # dS_end * S_0
-        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
-        # dO Z_m: [BT, BT]
-        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-        # dO S_0: [BT, BK]
-        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m S_0: [BT, BK]
         b_dot_mk += tl.dot(b_dr, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m Z_m: [BT, BT]
@@ -517,18 +509,24 @@ def gated_delta_rule_gradient_bwd_kernel(
         b_dot_mm_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
+        # dO S_0: [BT, BK]
+        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
+        # dO Z_m: [BT, BT]
+        b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
+        # dS_end * S_0
+        b_product += tl.sum(tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1), 0)
         # A dZ_m * v: [BT]
         b_product_m_2 += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
-    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
     b_g = tl.where(b_g < -256.0, -256.0, b_g)
@@ -539,18 +537,8 @@ def gated_delta_rule_gradient_bwd_kernel(
     b_G = tl.cumsum(b_g - b_g_whole, 0)
     # E(end, m.write): [BT]
     b_decay_m = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))
-    # q k: [BT, BT]
-    b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-    # E(t0.read, m.write): [BT, BT]
-    b_decay_t0m = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
-    # E(t0.read, start): [BT]
-    b_decay_t0 = tl.exp2(b_W + b_G)
     # E(m.read, start): [BT]
     b_decay_m_2 = tl.exp2(b_W + b_G)
-    # k k: [BT, BT]
-    b_k_k = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
     # E(m.read, m'.write): [BT, BT]
     b_decay_mm = tl.where(
         m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
@@ -563,42 +551,22 @@ def gated_delta_rule_gradient_bwd_kernel(
     b_decay_mt0 = tl.where(
         m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
     )
+    # E(t0.read, start): [BT]
+    b_decay_t0 = tl.exp2(b_W + b_G)
+    # E(t0.read, m.write): [BT, BT]
+    b_decay_t0m = tl.where(
+        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
+    )
+    # q k: [BT, BT]
+    b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
+    # k k: [BT, BT]
+    b_k_k = tl.dot(b_k, tl.trans(b_k), input_precision=PRECISION)
     # N_mm = k k * E(m.read, m'.write): [BT, BT]
     b_N = b_k_k * b_decay_mm
-    # k * ein_m * E(end, m.write): [BT]
-    b_product_m = tl.sum(b_k.to(tl.float32) * b_Z_dh, 1) * b_decay_m
-    # sum ein_m * E(end, m.write)
-    b_total = tl.sum(b_product_m, 0)
-    # sum ein_m + ein_ * E(end, start)
-    b_sum = b_total + b_product * tl.exp2(b_W_end + b_G_end)
-    # dP_t0m = scale dO Z_m: [BT, BT]
-    b_dP = scale * b_dot_t0m
-    # dP_t0m * ein_t0m * E(t0.read, m.write): [BT, BT]
-    b_product_t0m = b_dP * b_q_k * b_decay_t0m
-    # sum ein_t0m * E(t0.read, m.write): [BT]
-    b_total_m = tl.sum(b_product_t0m, 0)
-    # ein_m * E(end, m.write) + sum ein_t0m: [BT]
-    b_sum_m = b_product_m + b_total_m
-    # scale dO S_0: [BT, BK]
-    b_scaled_t0k = scale * b_dot_t0k
-    # sum ein_t0m * E(t0.read, m.write): [BT]
-    b_total_t0 = tl.sum(b_product_t0m, 1)
-    # ein_t0 * E(t0.read, start) + sum ein_t0m: [BT]
-    b_sum_t0 = tl.sum(b_q.to(tl.float32) * b_scaled_t0k, 1) * b_decay_t0 + b_total_t0
     # -beta * ein_m: [BT, BK]
     b_scaled_mk = -b_beta[:, None] * b_dot_mk
     # dN_mm = -ein_mm' * beta: [BT, BT]
     b_dN = -b_dot_mm * b_beta[:, None]
-    # dN_mm * ein_mm' * E(m.read, m'.write): [BT, BT]
-    b_product_mm = b_dN * b_k_k * b_decay_mm
-    # sum ein_mm' * E(m.read, m'.write): [BT]
-    b_total_m_2 = tl.sum(b_product_mm, 1)
-    # ein_m * E(m.read, start) + sum ein_mm': [BT]
-    b_sum_m_2 = tl.sum(b_k.to(tl.float32) * b_scaled_mk, 1) * b_decay_m_2 + b_total_m_2
-    # sum ein_mm' * E(m.read, m'.write): [BT]
-    b_total_m_3 = tl.sum(b_product_mm, 0)
-    # dg = sum over later rows: [BT]
-    b_dg = tl.cumsum(-b_sum_m + b_sum_t0 + b_sum_m_2 - b_total_m_3, 0, reverse=True) + b_sum
     # dN_mm * E(m.read, m'.write) k: [BT, BK]
     b_dot_mk_2 = tl.dot((b_dN * b_decay_mm).to(dtype), b_k, input_precision=PRECISION)
     # dN_mmT = -ein_m'm * beta: [BT, BT]
@@ -615,31 +583,61 @@ def gated_delta_rule_gradient_bwd_kernel(
     b_dot_mk_4 = tl.dot((b_dPT * b_decay_mt0).to(dtype), b_q, input_precision=PRECISION)
     # dk = (add_m + ein_m') + ein_mt0 q: [BT, BK]
     b_dk = b_sum_mk_2 + b_dot_mk_4
-    # E(m.read, start) * scale_m + ein_mm' * scale_mm': [BT]
-    b_sum_m_3 = b_decay_m_2 * -tl.sum(b_k.to(tl.float32) * b_dot_mk, 1) + tl.sum(b_dot_mm * -b_N, 1)
-    # ein_m' * v: [BT]
-    b_product_m_3 = tl.where(i_k == 0, b_product_m_2, 0.0)
-    # E(t0.read, start) * scale ein_t0: [BT, BK]
-    b_product_t0k = b_decay_t0[:, None] * b_scaled_t0k
-    # dP_t0m * E(t0.read, m.write) k: [BT, BK]
-    b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_k, input_precision=PRECISION)
-    # dq = E(t0.read, start) * factor_t0 + ein_t0m k: [BT, BK]
-    b_dq = b_product_t0k + b_dot_t0k_2
-    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
-    tl.store(
-        dbeta + i_k.to(tl.int64) * NR + row,
-        (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
-        mask=m_t,
-    )
+    # scale dO S_0: [BT, BK]
+    b_scaled_t0k = scale * b_dot_t0k
+    # E(t0.read, start) * scale ein_t0: [BT, BK]
+    b_product_t0k = b_decay_t0[:, None] * b_scaled_t0k
+    # dP_t0m = scale dO Z_m: [BT, BT]
+    b_dP = scale * b_dot_t0m
+    # dP_t0m * E(t0.read, m.write) k: [BT, BK]
+    b_dot_t0k_2 = tl.dot((b_dP * b_decay_t0m).to(dtype), b_k, input_precision=PRECISION)
+    # dq = E(t0.read, start) * factor_t0 + ein_t0m k: [BT, BK]
+    b_dq = b_product_t0k + b_dot_t0k_2
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
+    )
+    # k * ein_m * E(end, m.write): [BT]
+    b_product_m = tl.sum(b_k.to(tl.float32) * b_Z_dh, 1) * b_decay_m
+    # sum ein_m * E(end, m.write)
+    b_total = tl.sum(b_product_m, 0)
+    # sum ein_m + ein_ * E(end, start)
+    b_sum = b_total + b_product * tl.exp2(b_W_end + b_G_end)
+    # dP_t0m * ein_t0m * E(t0.read, m.write): [BT, BT]
+    b_product_t0m = b_dP * b_q_k * b_decay_t0m
+    # sum ein_t0m * E(t0.read, m.write): [BT]
+    b_total_m = tl.sum(b_product_t0m, 0)
+    # ein_m * E(end, m.write) + sum ein_t0m: [BT]
+    b_sum_m = b_product_m + b_total_m
+    # sum ein_t0m * E(t0.read, m.write): [BT]
+    b_total_t0 = tl.sum(b_product_t0m, 1)
+    # ein_t0 * E(t0.read, start) + sum ein_t0m: [BT]
+    b_sum_t0 = tl.sum(b_q.to(tl.float32) * b_scaled_t0k, 1) * b_decay_t0 + b_total_t0
+    # dN_mm * ein_mm' * E(m.read, m'.write): [BT, BT]
+    b_product_mm = b_dN * b_k_k * b_decay_mm
+    # sum ein_mm' * E(m.read, m'.write): [BT]
+    b_total_m_2 = tl.sum(b_product_mm, 1)
+    # ein_m * E(m.read, start) + sum ein_mm': [BT]
+    b_sum_m_2 = tl.sum(b_k.to(tl.float32) * b_scaled_mk, 1) * b_decay_m_2 + b_total_m_2
+    # sum ein_mm' * E(m.read, m'.write): [BT]
+    b_total_m_3 = tl.sum(b_product_mm, 0)
+    # dg = sum over later rows: [BT]
+    b_dg = tl.cumsum(-b_sum_m + b_sum_t0 + b_sum_m_2 - b_total_m_3, 0, reverse=True) + b_sum
+    tl.store(dg + i_k.to(tl.int64) * NR + row, b_dg.to(dg.dtype.element_ty), mask=m_t)
+    # E(m.read, start) * scale_m + ein_mm' * scale_mm': [BT]
+    b_sum_m_3 = b_decay_m_2 * -tl.sum(b_k.to(tl.float32) * b_dot_mk, 1) + tl.sum(b_dot_mm * -b_N, 1)
+    # ein_m' * v: [BT]
+    b_product_m_3 = tl.where(i_k == 0, b_product_m_2, 0.0)
+    tl.store(
+        dbeta + i_k.to(tl.int64) * NR + row,
+        (b_sum_m_3 + b_product_m_3).to(dbeta.dtype.element_ty),
+        mask=m_t,
     )
 
 
@@ -665,6 +663,8 @@ def gated_delta_rule_output_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
     NV = tl.cdiv(V, BV)
@@ -702,20 +702,22 @@ def gated_delta_rule_output_fwd_kernel(
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
-    # q k: [BT, BT]
-    b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-    # E(t0.read, m.write): [BT, BT]
-    b_decay_t0m = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
     # P_t0m = q k * E(t0.read, m.write): [BT, BT]
-    b_P = b_q_k * b_decay_t0m
+    b_P = decayed_dot(
+        b_q,
+        tl.trans(b_k),
+        m_lower,
+        (b_W[:, None], b_G[:, None]),
+        (b_W[None, :], b_G[None, :]),
+        ORDER,
+        PRECISION,
+    )
     # P_t0m Z_m: [BT, BV]
     b_P_Z = tl.dot(b_P.to(dtype), b_z, input_precision=PRECISION)
-    # q S_0: [BT, BV]
-    b_q_h = tl.dot(b_q, b_h, input_precision=PRECISION)
+    # E(t0.read, start) * q S_0: [BT, BV]
+    b_product_t0v = scaled_dot(b_q, b_h, tl.exp2(b_W + b_G), SCALES, PRECISION)
     # O_t0 = P_t0m Z_m + E(t0.read, start) * ein_t0: [BT, BV]
-    b_O = b_P_Z + tl.exp2(b_W + b_G)[:, None] * b_q_h
+    b_O = b_P_Z + b_product_t0v
     tl.store(
         o + row[:, None] * V + o_v[None, :],
         (scale * b_O).to(o.dtype.element_ty),
@@ -747,6 +749,7 @@ def gated_delta_rule_summary_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over a segment, and W - V columns beside it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
@@ -773,38 +776,35 @@ def gated_delta_rule_summary_fwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # k S_0: [BT, BV]
-        b_k_h = tl.dot(b_k, b_h.to(dtype), input_precision=PRECISION)
-        # beta * v + beta * scale_m: [BT, BV]
-        b_sum_mv = (
-            b_beta[:, None] * b_v.to(tl.float32)
-            + b_beta[:, None] * -tl.exp2(b_W + b_G)[:, None] * b_k_h
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(m.read, start) * k S_0: [BT, BV]
+        b_product_mv = scaled_dot(b_k, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         # Z_m = A (ein_m + ein_m): [BT, BV]
-        b_Z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # k E(end, m.write) * Z_m: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_k),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
+        b_Z = tl.dot(
+            b_A,
+            (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_product_mv).to(dtype),
             input_precision=PRECISION,
+        )
+        # k E(end, m.write) * Z_m: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_Z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -839,6 +839,8 @@ def gated_delta_rule_summary_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the cotangent of the state back over a segment."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -866,57 +868,55 @@ def gated_delta_rule_summary_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         # dO_t0 = scale dO: [BT, BV]
         b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
         # dS_end * E(end, start) + ein_t0 q: [BK, BV]
         b_sum_kv = b_dh * tl.exp2(b_W_end + b_G_end) + b_dot_kv
-        # dS_end k: [BT, BV]
-        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, m.write): [BT, BT]
-        b_decay_mt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dS_end k * E(end, m.write): [BT, BV]
+        b_product_mv = scaled_dot(
+            b_k, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         # P_t0mT = q k * E(t0.read, m.write): [BT, BT]
-        b_PT = b_q_k * b_decay_mt0
+        b_PT = decayed_dot(
+            b_k,
+            tl.trans(b_q),
+            m_upper,
+            (b_W[None, :], b_G[None, :]),
+            (b_W[:, None], b_G[:, None]),
+            ORDER,
+            PRECISION,
+        )
         # P_t0mT dO: [BT, BV]
         b_dot_mv = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_m = ein_m * E(end, m.write) + scale ein_m: [BT, BV]
-        b_dZ = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + scale * b_dot_mv
+        b_dZ = b_product_mv + scale * b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         # dv = A dZ_m * beta: [BT, BV]
         b_dv = b_A_dZ * b_beta[:, None]
         # scale_m * E(m.read, start) k: [BK, BV]
-        b_dot_kv_2 = tl.dot(
-            tl.trans(b_k),
-            (-b_dv * tl.exp2(b_W + b_G)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
+        b_dot_kv_2 = dot_of_scaled(tl.trans(b_k), -b_dv, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_sum_kv + b_dot_kv_2
     tl.store(
         passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -990,6 +990,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1023,6 +1024,7 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1049,6 +1051,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1081,6 +1085,8 @@ def forward(k, v, beta, q, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1163,6 +1169,7 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1194,6 +1201,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1230,6 +1239,8 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
         BK=config["BK"],
         BV=config["BV"],
         PRECISION=dot_precision(dtype, config),
+        SCALES=config.get("scales", "computed"),
+        ORDER=config.get("order", "product"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )
@@ -1242,12 +1253,12 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     gated_delta_rule_gradient_bwd_kernel[(NK * NC * H,)](
         z,
         dh,
-        k,
+        dr,
         h,
+        beta,
+        k,
         do,
         q,
-        dr,
-        beta,
         v,
         g,
         dg,

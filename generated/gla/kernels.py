@@ -12,7 +12,7 @@ from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
-from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
+from lincodegen.runtime.tiles import decayed_products
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -38,6 +38,7 @@ def gla_prep_fwd_kernel(
     i_c = tl.program_id(0)
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
@@ -63,7 +64,9 @@ def gla_prep_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         # P_t0w = <q, k>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_k, (b_g,), (1,), (1,), 1), 0.0)
+        b_Pt0w += tl.where(
+            m_lower, decayed_products("gram", ((b_q, b_k, 1),), (b_g,), (1,), (1,), dtype)[0], 0.0
+        )
     i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
@@ -131,22 +134,28 @@ def gla_scan_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_Ek = tl.exp2(tl.sum(b_g, 0))
-        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = load_rows(
             v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
         b_O = b_P_v + b_dot_t0v
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            (scale * b_O).to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_Ek[:, None] * b_h
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         b_g_next = (
             tl.load(
                 g + (row_g + H_g)[:, None] * K + o_k[None, :],
@@ -157,15 +166,9 @@ def gla_scan_fwd_kernel(
         )
         b_g_next = tl.where(b_g_next < -256.0, -256.0, b_g_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_g_next, 0, reverse=True))
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
-        )
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            (scale * b_O).to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -232,16 +235,16 @@ def gla_decay_fwd_kernel(
     # E(end, w.write): [BT, BK]
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     tl.store(
-        q_start + row[:, None] * K + o_k[None, :],
-        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
         decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
     )
     tl.store(
-        k_end + row[:, None] * K + o_k[None, :],
-        (b_k.to(tl.float32) * b_decay_wk).to(k_end.dtype.element_ty),
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 
@@ -289,19 +292,19 @@ def gla_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_decay[:, None] * b_h
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -357,36 +360,36 @@ def gla_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # dS_end k * E(end, w.write): [BT, BV]
         b_dot_wv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # dO P_t0w: [BT, BV]
         b_dot_wv_2 = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # scale dO P_t0w: [BT, BV]
         b_scaled_wv = scale * b_dot_wv_2
         # dv = dS_end ein_w + scale ein_w: [BT, BV]
         b_dv = b_dot_wv + b_scaled_wv
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
-        # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
-        # scale dO ein_t0: [BK, BV]
-        b_scaled_kv = scale * b_dot_kv
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        # scale dO ein_t0: [BK, BV]
+        b_scaled_kv = scale * b_dot_kv
         b_dh = b_product_kv + b_scaled_kv
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -397,12 +400,12 @@ def gla_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gla_gradient_bwd_kernel(
-    v,
-    dh,
-    k,
-    h,
     do,
+    v,
+    k,
     q,
+    dh,
+    h,
     g,
     dg,
     dq,
@@ -428,6 +431,7 @@ def gla_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -438,14 +442,17 @@ def gla_gradient_bwd_kernel(
     row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
+    b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dot_wt0 = tl.zeros([BT, BT], dtype=tl.float32)
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dot_t0w = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_wt0 = tl.zeros([BT, BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -459,19 +466,16 @@ def gla_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        # dO v: [BT, BT]
+        b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
+        # dO v: [BT, BT]
+        b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
         # dS_end v: [BT, BK]
         b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
         # dS_end * S_0: [BK]
         b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
         # dO S_0: [BT, BK]
         b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dO v: [BT, BT]
-        b_dot_t0w += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
-        # dO v: [BT, BT]
-        b_dot_wt0 += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_k = tl.load(
@@ -497,6 +501,18 @@ def gla_gradient_bwd_kernel(
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     # E(t0.read, start): [BT, BK]
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # dP_t0w = scale dO v: [BT, BT]
+    b_dP = scale * b_dot_t0w
+    # <dP_t0w, k>_E: [BT, BK]
+    b_rows_t0k = decayed_products(
+        "rows", ((tl.where(m_lower, b_dP, 0.0), b_k, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
+    # dP_t0wT = scale dO v: [BT, BT]
+    b_dPT = scale * b_dot_wt0
+    # <dP_t0wT, q>_E: [BT, BK]
+    b_rows_wk = decayed_products(
+        "columns", ((tl.where(m_upper, b_dPT, 0.0), b_q, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
     # ein_w * k * E(end, w.write): [BT, BK]
     b_product_wk = b_dh_v * b_k.to(tl.float32) * b_decay_wk
     # sum ein_w * E(end, w.write): [BK]
@@ -505,38 +521,30 @@ def gla_gradient_bwd_kernel(
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # scale dO S_0: [BT, BK]
     b_scaled_t0k = scale * b_dot_t0k
-    # dP_t0w = scale dO v: [BT, BT]
-    b_dP = scale * b_dot_t0w
-    # <dP_t0w, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
-    # dP_t0wT = scale dO v: [BT, BT]
-    b_dPT = scale * b_dot_wt0
-    # <dP_t0wT, q>_E: [BT, BK]
-    b_rows_wk = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -k * contract_w: [BT, BK]
     b_scaled_wk = -b_k.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]
     b_dg = tl.cumsum(-b_product_wk + b_sum_t0k + b_scaled_wk, 0, reverse=True) + b_sum_k[None, :]
-    # scale ein_t0 * E(t0.read, start): [BT, BK]
-    b_product_t0k = b_scaled_t0k * b_decay_t0k
-    # dq = factor_t0 * E(t0.read, start) + <dP_t0w, k>_E: [BT, BK]
-    b_dq = b_product_t0k + b_rows_t0k
-    # dS_end v * E(end, w.write): [BT, BK]
-    b_product_wk_2 = b_dh_v * b_decay_wk
-    # dk = ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
-    b_dk = b_product_wk_2 + b_rows_wk
     tl.store(
         dg + row[:, None] * K + o_k[None, :],
         b_dg.to(dg.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # scale ein_t0 * E(t0.read, start): [BT, BK]
+    b_product_t0k = b_scaled_t0k * b_decay_t0k
+    # dq = factor_t0 * E(t0.read, start) + <dP_t0w, k>_E: [BT, BK]
+    b_dq = b_product_t0k + b_rows_t0k
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # dS_end v * E(end, w.write): [BT, BK]
+    b_product_wk_2 = b_dh_v * b_decay_wk
+    # dk = ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
+    b_dk = b_product_wk_2 + b_rows_wk
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
@@ -648,14 +656,14 @@ def gla_summary_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
         # k * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_k_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -707,14 +715,14 @@ def gla_summary_bwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
         b_q_start = tl.load(
             q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
         # dO q * E(t0.read, start): [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         # scale dO ein_t0: [BK, BV]
@@ -1072,12 +1080,12 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     dk = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     gla_gradient_bwd_kernel[(NK * NC * H,)](
-        v,
-        dh,
-        k,
-        h,
         do,
+        v,
+        k,
         q,
+        dh,
+        h,
         g,
         dg,
         dq,

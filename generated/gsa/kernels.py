@@ -12,7 +12,7 @@ from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
-from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows
+from lincodegen.runtime.tiles import decayed_products
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -65,12 +65,12 @@ def gsa_Sk_decay_fwd_kernel(
     # E(end, w.write): [BT, BK]
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     tl.store(
-        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
-    )
-    tl.store(
         s_end + row[:, None] * K + o_k[None, :],
         (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
     )
 
 
@@ -127,12 +127,12 @@ def gsa_Sk_scan_fwd_kernel(
         row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_q = load_rows(q, row_q, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_k = load_rows(k, row_k, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        # P_t0w = q k: [BT, BT]
+        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         b_s = load_rows(s, row_s, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_s), i_t * BT, 0))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = (
             tl.load(
                 g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -140,26 +140,28 @@ def gsa_Sk_scan_fwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        # <P_t0w, s>_E: [BT, BK]
+        b_rows_t0k = decayed_products(
+            "rows", ((tl.where(m_lower, b_P, 0.0), b_s, 1),), (b_g,), (1,), (1,), dtype
+        )[0]
+        # q S_0: [BT, BK]
+        b_q_h = tl.dot(b_q, tl.trans(b_h.to(dtype)), input_precision=PRECISION)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        # q S_0: [BT, BK]
-        b_q_h = tl.dot(b_q, tl.trans(b_h.to(dtype)), input_precision=PRECISION)
-        # P_t0w = q k: [BT, BT]
-        b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-        # <P_t0w, s>_E: [BT, BK]
-        b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
         # O_t0 = E(t0.read, start) * ein_t0 + <P_t0w, s>_E: [BT, BK]
         b_O = tl.exp2(b_Wk + b_Gk) * b_q_h + b_rows_t0k
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # s * E(end, w.write) k: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * K + o_k[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # s * E(end, w.write) k: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -211,19 +213,19 @@ def gsa_Sk_states_fwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_k = load_rows(
-            k, row_k, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_k), i_t * BT, i_v * BV)
-        )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_decay[:, None] * b_h
+        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        b_k = load_rows(
+            k, row_k, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_k), i_t * BT, i_v * BV)
+        )
         # s * E(end, w.write) k: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -236,9 +238,9 @@ def gsa_Sk_states_fwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sk_scan_bwd_kernel(
-    s_end,
     do,
     s,
+    s_end,
     q,
     decay,
     g,
@@ -266,7 +268,7 @@ def gsa_Sk_scan_bwd_kernel(
     i_h = i_bh % H
     i_0, T, i_c = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = element_type(s_end)
+    dtype = element_type(do)
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -286,14 +288,17 @@ def gsa_Sk_scan_bwd_kernel(
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_do = load_rows(do, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_s = load_rows(s, row_s, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_s), i_t * BT, 0))
-        b_q = load_rows(
-            q, row_q, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_q), i_t * BT, i_v * BV)
-        )
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
+        tl.store(
+            dh + p_s + o_k[:, None] * V + o_v[None, :],
+            b_dh.to(dtype),
+            mask=m_k[:, None] & m_v[None, :],
+        )
+        b_do = load_rows(do, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dO_t0 = scale dO: [BT, BK]
+        b_dO = scale * b_do.to(tl.float32)
+        b_s = load_rows(s, row_s, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_s), i_t * BT, 0))
         b_g = (
             tl.load(
                 g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -301,35 +306,34 @@ def gsa_Sk_scan_bwd_kernel(
             * LOG2_E
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_Wk = tl.cumsum(b_g_whole, 0)
-        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
-        tl.store(
-            dh + p_s + o_k[:, None] * V + o_v[None, :],
-            b_dh.to(dtype),
-            mask=m_k[:, None] & m_v[None, :],
+        # dP_t0w = <dO_t0, s>_E: [BT, BT]
+        b_dP = tl.where(
+            m_lower, decayed_products("gram", ((b_dO, b_s, 1),), (b_g,), (1,), (1,), dtype)[0], 0.0
         )
+        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # dS_end s * E(end, w.write): [BT, BV]
         b_dot_wv = tl.dot(b_s_end, b_dh.to(dtype), input_precision=PRECISION)
-        # dO_t0 = scale dO: [BT, BK]
-        b_dO = scale * b_do.to(tl.float32)
-        # dP_t0w = <dO_t0, s>_E: [BT, BT]
-        b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, (b_g,), (1,), (1,), 1), 0.0)
+        b_q = load_rows(
+            q, row_q, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_q), i_t * BT, i_v * BV)
+        )
         # dP_t0w q: [BT, BV]
         b_dP_q = tl.dot(tl.trans(b_dP.to(dtype)), b_q, input_precision=PRECISION)
         # dk = dS_end ein_w + dP_t0w q: [BT, BV]
         b_dk = b_dot_wv + b_dP_q
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans((b_dO * tl.exp2(b_Wk + b_Gk)).to(dtype)), b_q, input_precision=PRECISION
-        )
         tl.store(
             dk + row[:, None] * V + o_v[None, :],
             b_dk.to(dk.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
+        )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_Wk = tl.cumsum(b_g_whole, 0)
+        b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = tl.dot(
+            tl.trans((b_dO * tl.exp2(b_Wk + b_Gk)).to(dtype)), b_q, input_precision=PRECISION
         )
         b_dh = b_product_kv + b_dot_kv
     tl.store(
@@ -341,12 +345,12 @@ def gsa_Sk_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sk_gradient_bwd_kernel(
-    k,
-    dh,
-    s,
-    h,
     q,
+    k,
+    s,
     do,
+    dh,
+    h,
     g,
     dg,
     dq,
@@ -373,7 +377,7 @@ def gsa_Sk_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
-    dtype = k.dtype.element_ty
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -381,9 +385,9 @@ def gsa_Sk_gradient_bwd_kernel(
     m_upper = o_i[None, :] >= o_i[:, None]
     o_t = i_t * BT + o_i
     m_t = o_t < T
+    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
-    row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
     b_s = tl.load(
@@ -403,20 +407,25 @@ def gsa_Sk_gradient_bwd_kernel(
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-    b_dh_k = tl.zeros([BT, BK], dtype=tl.float32)
-    b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_P = tl.zeros([BT, BT], dtype=tl.float32)
     # dO_t0 = scale dO: [BT, BK]
     b_dO = scale * b_do.to(tl.float32)
+    b_PT = tl.zeros([BT, BT], dtype=tl.float32)
+    # dP_t0w = <dO_t0, s>_E: [BT, BT]
+    b_dP = tl.where(
+        m_lower, decayed_products("gram", ((b_dO, b_s, 1),), (b_g,), (1,), (1,), dtype)[0], 0.0
+    )
+    b_dh_k = tl.zeros([BT, BK], dtype=tl.float32)
+    b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_q_h = tl.zeros([BT, BK], dtype=tl.float32)
     # E(t0.read, start): [BT, BK]
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
-    b_PT = tl.zeros([BT, BT], dtype=tl.float32)
-    # dP_t0w = <dO_t0, s>_E: [BT, BT]
-    b_dP = tl.where(m_lower, decayed_gram(b_dO, b_s, (b_g,), (1,), (1,), 1), 0.0)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
+        b_q = tl.load(
+            q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_k = tl.load(
             k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -430,19 +439,16 @@ def gsa_Sk_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_q = tl.load(
-            q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        # P_t0w = q k: [BT, BT]
+        b_P += tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
+        # P_t0wT = q k: [BT, BT]
+        b_PT += tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
         # dS_end k: [BT, BK]
         b_dh_k += tl.dot(b_k, tl.trans(b_dh), input_precision=PRECISION)
         # dS_end * S_0: [BK]
         b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
-        # P_t0w = q k: [BT, BT]
-        b_P += tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         # q S_0: [BT, BK]
         b_q_h += tl.dot(b_q, tl.trans(b_h), input_precision=PRECISION)
-        # P_t0wT = q k: [BT, BT]
-        b_PT += tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
         # dP_t0w k: [BT, BV]
         b_dP_k = tl.dot(b_dP.to(dtype), b_k, input_precision=PRECISION)
         # dO_t0 * E(t0.read, start) S_0: [BT, BV]
@@ -458,31 +464,35 @@ def gsa_Sk_gradient_bwd_kernel(
     b_Gk_end = tl.sum(b_g - b_g_whole, 0)
     # E(end, w.write): [BT, BK]
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
+    # <P_t0w, s>_E: [BT, BK]
+    b_rows_t0k = decayed_products(
+        "rows", ((tl.where(m_lower, b_P, 0.0), b_s, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
+    # <dO_t0, P_t0wT>_E: [BT, BK]
+    b_rows_wk = decayed_products(
+        "columns", ((tl.where(m_upper, b_PT, 0.0), b_dO, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
     # ein_w * s * E(end, w.write): [BT, BK]
     b_product_wk = b_dh_k * b_s.to(tl.float32) * b_decay_wk
     # sum ein_w * E(end, w.write): [BK]
     b_total_k = tl.sum(b_product_wk, 0)
     # sum ein_w + ein_ * E(end, start): [BK]
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
-    # <P_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
     # contract_t0 * dO_t0 + ein_t0 * E(t0.read, start): [BT, BK]
     b_sum_t0k = b_rows_t0k * b_dO + b_dO * b_q_h * b_decay_t0k
-    # <dO_t0, P_t0wT>_E: [BT, BK]
-    b_rows_wk = decayed_columns(tl.where(m_upper, b_PT, 0.0), b_dO, (b_g,), (1,), (1,), 1)
     # -s * contract_w: [BT, BK]
     b_scaled_wk = -b_s.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]
     b_dg = tl.cumsum(-b_product_wk + b_sum_t0k + b_scaled_wk, 0, reverse=True) + b_sum_k[None, :]
-    # dS_end k * E(end, w.write): [BT, BK]
-    b_product_wk_2 = b_dh_k * b_decay_wk
-    # ds = ein_w * E(end, w.write) + <dO_t0, P_t0wT>_E: [BT, BK]
-    b_ds = b_product_wk_2 + b_rows_wk
     tl.store(
         dg + row[:, None] * K + o_k[None, :],
         b_dg.to(dg.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # dS_end k * E(end, w.write): [BT, BK]
+    b_product_wk_2 = b_dh_k * b_decay_wk
+    # ds = ein_w * E(end, w.write) + <dO_t0, P_t0wT>_E: [BT, BK]
+    b_ds = b_product_wk_2 + b_rows_wk
     tl.store(
         ds + row[:, None] * K + o_k[None, :],
         b_ds.to(ds.dtype.element_ty),
@@ -493,9 +503,9 @@ def gsa_Sk_gradient_bwd_kernel(
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sk_output_fwd_kernel(
     q,
-    h,
     k,
     s,
+    h,
     g,
     o,
     scale,
@@ -518,6 +528,7 @@ def gsa_Sk_output_fwd_kernel(
     i_c = tl.program_id(0)
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -534,16 +545,16 @@ def gsa_Sk_output_fwd_kernel(
     b_q = tl.load(
         q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
-    b_h = tl.load(
-        h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
-        mask=m_k[:, None] & m_v[None, :],
-        other=0.0,
-    )
     b_k = tl.load(
         k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
     )
     b_s = tl.load(
         s + row_s[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+    )
+    b_h = tl.load(
+        h + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
+        mask=m_k[:, None] & m_v[None, :],
+        other=0.0,
     )
     row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
@@ -556,12 +567,14 @@ def gsa_Sk_output_fwd_kernel(
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-    # q S_0: [BT, BK]
-    b_q_h = tl.dot(b_q, tl.trans(b_h), input_precision=PRECISION)
     # P_t0w = q k: [BT, BT]
     b_P = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
     # <P_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_P, 0.0), b_s, (b_g,), (1,), (1,), 1)
+    b_rows_t0k = decayed_products(
+        "rows", ((tl.where(m_lower, b_P, 0.0), b_s, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
+    # q S_0: [BT, BK]
+    b_q_h = tl.dot(b_q, tl.trans(b_h), input_precision=PRECISION)
     # O_t0 = E(t0.read, start) * ein_t0 + <P_t0w, s>_E: [BT, BK]
     b_O = tl.exp2(b_Wk + b_Gk) * b_q_h + b_rows_t0k
     tl.store(
@@ -615,14 +628,14 @@ def gsa_Sk_summary_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_k = tl.load(
             k + row_k[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) k: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_s_end), b_k, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -678,14 +691,18 @@ def gsa_Sk_summary_bwd_kernel(
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
         b_do = tl.load(
             do + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        # dO_t0 = scale dO: [BT, BK]
+        b_dO = scale * b_do.to(tl.float32)
         b_q = tl.load(
             q + row_q[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = (
             tl.load(
                 g + row_g[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
@@ -696,10 +713,6 @@ def gsa_Sk_summary_bwd_kernel(
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_Wk = tl.cumsum(b_g_whole, 0)
         b_Gk = tl.cumsum(b_g - b_g_whole, 0)
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
-        # dO_t0 = scale dO: [BT, BK]
-        b_dO = scale * b_do.to(tl.float32)
         # dO_t0 * E(t0.read, start) q: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_dO * tl.exp2(b_Wk + b_Gk)).to(dtype)), b_q, input_precision=PRECISION
@@ -803,9 +816,9 @@ def forward_Sk(k, q, s, g, state, scale, chunk_size, packed=None):
         o = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
         gsa_Sk_output_fwd_kernel[(NC * H,)](
             q,
-            h,
             k,
             s,
+            h,
             g,
             o,
             scale,
@@ -961,9 +974,9 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     dk = torch.empty(B, T, H, V, dtype=dtype, device=k.device)
     dh = torch.empty(NC * H, K, V, dtype=dtype, device=k.device)
     gsa_Sk_scan_bwd_kernel[(triton.cdiv(V, config["BV"]) * scans.number * H,)](
-        rows_of(s_end, "BK", config, chunk_size, scans.rows),
         rows_of(do, "BK", config, chunk_size, scans.rows),
         rows_of(s, "BK", config, chunk_size, scans.rows),
+        rows_of(s_end, "BK", config, chunk_size, scans.rows),
         rows_of(q, "BV", config, chunk_size, scans.rows),
         decay,
         g,
@@ -994,12 +1007,12 @@ def backward_Sk(saved, k, q, s, g, scale, do, d_state, chunk_size, packed=None):
     dq = torch.empty(NK, B, T, H, V, dtype=torch.float32, device=k.device)
     ds = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     gsa_Sk_gradient_bwd_kernel[(NK * NC * H,)](
-        k,
-        dh,
-        s,
-        h,
         q,
+        k,
+        s,
         do,
+        dh,
+        h,
         g,
         dg,
         dq,
@@ -1048,6 +1061,7 @@ def gsa_Sv_prep_fwd_kernel(
     i_c = tl.program_id(0)
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     o_t = i_t * BT + o_i
@@ -1073,7 +1087,9 @@ def gsa_Sv_prep_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         # P_t0w = <q, s>_E: [BT, BT]
-        b_Pt0w += tl.where(m_lower, decayed_gram(b_q, b_s, (b_g,), (1,), (1,), 1), 0.0)
+        b_Pt0w += tl.where(
+            m_lower, decayed_products("gram", ((b_q, b_s, 1),), (b_g,), (1,), (1,), dtype)[0], 0.0
+        )
     i_n = i_c.to(tl.int64)
     tl.store(
         Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0w.to(Pt0w.dtype.element_ty)
@@ -1140,22 +1156,28 @@ def gsa_Sv_scan_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_Ek = tl.exp2(tl.sum(b_g, 0))
-        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         # q * E(t0.read, start): [BT, BK]
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_v = load_rows(
             v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_Pt0w, b_v, input_precision=PRECISION)
         # O_t0 = P_t0w v + ein_t0 S_0: [BT, BV]
         b_o = b_P_v + b_dot_t0v
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            b_o.to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_Ek[:, None] * b_h
+        b_s = load_rows(s, row_s, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_s), i_t * BT, 0))
         b_g_next = (
             tl.load(
                 g + (row_g + H_g)[:, None] * K + o_k[None, :],
@@ -1166,15 +1188,9 @@ def gsa_Sv_scan_fwd_kernel(
         )
         b_g_next = tl.where(b_g_next < -256.0, -256.0, b_g_next)
         b_Ek_end = tl.exp2(tl.cumsum(b_g_next, 0, reverse=True))
-        b_s = load_rows(s, row_s, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_s), i_t * BT, 0))
         # s * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(
             tl.trans((b_s.to(tl.float32) * b_Ek_end).to(dtype)), b_v, input_precision=PRECISION
-        )
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            b_o.to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -1241,16 +1257,16 @@ def gsa_Sv_decay_fwd_kernel(
     # E(end, w.write): [BT, BK]
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     tl.store(
-        q_start + row[:, None] * K + o_k[None, :],
-        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
+        s_end + row[:, None] * K + o_k[None, :],
+        (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
         decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
     )
     tl.store(
-        s_end + row[:, None] * K + o_k[None, :],
-        (b_s.to(tl.float32) * b_decay_wk).to(s_end.dtype.element_ty),
+        q_start + row[:, None] * K + o_k[None, :],
+        (b_q.to(tl.float32) * b_decay_t0k).to(q_start.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 
@@ -1298,19 +1314,19 @@ def gsa_Sv_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_decay[:, None] * b_h
+        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # s * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -1365,32 +1381,32 @@ def gsa_Sv_scan_bwd_kernel(
         m_t = o_t < T
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_s_end = load_rows(s_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # dS_end s * E(end, w.write): [BT, BV]
         b_dot_wv = tl.dot(b_s_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0w = tl.load(Pt0w + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # dO_t0 P_t0w: [BT, BV]
         b_dO_P = tl.dot(tl.trans(b_Pt0w), b_do, input_precision=PRECISION)
         # dv = dS_end ein_w + dO_t0 P_t0w: [BT, BV]
         b_dv = b_dot_wv + b_dO_P
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
-        # dO_t0 q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dO_t0 q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         b_dh = b_product_kv + b_dot_kv
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -1401,12 +1417,12 @@ def gsa_Sv_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def gsa_Sv_gradient_bwd_kernel(
-    v,
-    dh,
-    s,
-    h,
     do,
+    v,
+    s,
     q,
+    dh,
+    h,
     g,
     dg,
     dq,
@@ -1431,6 +1447,7 @@ def gsa_Sv_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -1441,14 +1458,17 @@ def gsa_Sv_gradient_bwd_kernel(
     row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
+    b_dP = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dPT = tl.zeros([BT, BT], dtype=tl.float32)
     b_dh_v = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_k = tl.zeros([BK], dtype=tl.float32)
     b_dO_h = tl.zeros([BT, BK], dtype=tl.float32)
-    b_dP = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dPT = tl.zeros([BT, BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -1462,19 +1482,16 @@ def gsa_Sv_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
+        # dP_t0w = dO_t0 v: [BT, BT]
+        b_dP += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
+        # dP_t0wT = dO_t0 v: [BT, BT]
+        b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
         # dS_end v: [BT, BK]
         b_dh_v += tl.dot(b_v, tl.trans(b_dh), input_precision=PRECISION)
         # dS_end * S_0: [BK]
         b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
         # dO_t0 S_0: [BT, BK]
         b_dO_h += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
-        # dP_t0w = dO_t0 v: [BT, BT]
-        b_dP += tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
-        # dP_t0wT = dO_t0 v: [BT, BT]
-        b_dPT += tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
     row_s = (i_0 + o_t) * H_s + i_h // (H // H_s)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
     b_s = tl.load(
@@ -1500,40 +1517,44 @@ def gsa_Sv_gradient_bwd_kernel(
     b_decay_wk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     # E(t0.read, start): [BT, BK]
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
+    # <dP_t0w, s>_E: [BT, BK]
+    b_rows_t0k = decayed_products(
+        "rows", ((tl.where(m_lower, b_dP, 0.0), b_s, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
+    # <dP_t0wT, q>_E: [BT, BK]
+    b_rows_wk = decayed_products(
+        "columns", ((tl.where(m_upper, b_dPT, 0.0), b_q, 1),), (b_g,), (1,), (1,), dtype
+    )[0]
     # ein_w * s * E(end, w.write): [BT, BK]
     b_product_wk = b_dh_v * b_s.to(tl.float32) * b_decay_wk
     # sum ein_w * E(end, w.write): [BK]
     b_total_k = tl.sum(b_product_wk, 0)
     # sum ein_w + ein_ * E(end, start): [BK]
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
-    # <dP_t0w, s>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_s, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_dO_h * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
-    # <dP_t0wT, q>_E: [BT, BK]
-    b_rows_wk = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -s * contract_w: [BT, BK]
     b_scaled_wk = -b_s.to(tl.float32) * b_rows_wk
     # dg = sum over later rows: [BT, BK]
     b_dg = tl.cumsum(-b_product_wk + b_sum_t0k + b_scaled_wk, 0, reverse=True) + b_sum_k[None, :]
-    # dO_t0 S_0 * E(t0.read, start): [BT, BK]
-    b_product_t0k = b_dO_h * b_decay_t0k
-    # dq = ein_t0 * E(t0.read, start) + <dP_t0w, s>_E: [BT, BK]
-    b_dq = b_product_t0k + b_rows_t0k
-    # dS_end v * E(end, w.write): [BT, BK]
-    b_product_wk_2 = b_dh_v * b_decay_wk
-    # ds = ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
-    b_ds = b_product_wk_2 + b_rows_wk
     tl.store(
         dg + row[:, None] * K + o_k[None, :],
         b_dg.to(dg.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # dO_t0 S_0 * E(t0.read, start): [BT, BK]
+    b_product_t0k = b_dO_h * b_decay_t0k
+    # dq = ein_t0 * E(t0.read, start) + <dP_t0w, s>_E: [BT, BK]
+    b_dq = b_product_t0k + b_rows_t0k
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # dS_end v * E(end, w.write): [BT, BK]
+    b_product_wk_2 = b_dh_v * b_decay_wk
+    # ds = ein_w * E(end, w.write) + <dP_t0wT, q>_E: [BT, BK]
+    b_ds = b_product_wk_2 + b_rows_wk
     tl.store(
         ds + row[:, None] * K + o_k[None, :],
         b_ds.to(ds.dtype.element_ty),
@@ -1644,14 +1665,14 @@ def gsa_Sv_summary_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
         b_s_end = tl.load(
             s_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
         # s * E(end, w.write) v: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_s_end), b_v, input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
@@ -1702,14 +1723,14 @@ def gsa_Sv_summary_bwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * b_decay[:, None]
         b_q_start = tl.load(
             q_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * b_decay[:, None]
         # dO_t0 q * E(t0.read, start): [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         b_dh = b_product_kv + b_dot_kv
@@ -2061,12 +2082,12 @@ def backward_Sv(saved, v, q, s, g, do, d_state, chunk_size, packed=None):
     dq = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     ds = torch.empty(B, T, H, K, dtype=dtype, device=v.device)
     gsa_Sv_gradient_bwd_kernel[(NK * NC * H,)](
-        v,
-        dh,
-        s,
-        h,
         do,
+        v,
+        s,
         q,
+        dh,
+        h,
         g,
         dg,
         dq,

@@ -12,7 +12,7 @@ from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import keep, splits
 from lincodegen.runtime.sequences import place_of_chunk, place_of_sequence
-from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, unit_lower_inverse
+from lincodegen.runtime.tiles import decayed_products, unit_lower_inverse
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -42,6 +42,7 @@ def kda_qk_l2norm_prep_fwd_kernel(
     i_c = tl.program_id(0)
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = q.dtype.element_ty
     o_i = tl.arange(0, BT)
     m_lower = o_i[:, None] >= o_i[None, :]
     m_strict = o_i[:, None] > o_i[None, :]
@@ -69,19 +70,24 @@ def kda_qk_l2norm_prep_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         # P_t0m = <q, k>_E: [BT, BT]
-        b_Pt0m += tl.where(m_lower, decayed_gram(b_q, b_k, (b_g,), (1,), (1,), 1), 0.0)
         # N_mm = <k, k>_E: [BT, BT]
-        b_N += tl.where(m_strict, decayed_gram(b_k, b_k, (b_g,), (1,), (1,), 0), 0.0)
+        b_Pt0m_E, b_N_E = decayed_products(
+            "gram", ((b_q, b_k, 1), (b_k, b_k, 0)), (b_g,), (1,), (1,), dtype
+        )
+        # P_t0m = <q, k>_E: [BT, BT]
+        b_Pt0m += tl.where(m_lower, b_Pt0m_E, 0.0)
+        # N_mm = <k, k>_E: [BT, BT]
+        b_N += tl.where(m_strict, b_N_E, 0.0)
     row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     i_n = i_c.to(tl.int64)
     b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+    tl.store(
+        Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
+    )
     # beta * -N_mm: [BT, BT]
     b_product_mm = b_beta[:, None] * -b_N
     # A = (I - beta * scale_mm')^-1: [BT, BT]
     b_A = unit_lower_inverse(b_product_mm, BT, INVERSE)
-    tl.store(
-        Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_Pt0m.to(Pt0m.dtype.element_ty)
-    )
     tl.store(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :], b_A.to(A.dtype.element_ty))
 
 
@@ -150,8 +156,8 @@ def kda_qk_l2norm_scan_fwd_kernel(
         )
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_Ek = tl.exp2(tl.sum(b_g, 0))
-        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_Ek_start = tl.exp2(tl.cumsum(b_g, 0))
         # k * E(m.read, start): [BT, BK]
         b_product_mk = b_k.to(tl.float32) * b_Ek_start
         # k * E(m.read, start) S_0: [BT, BV]
@@ -161,11 +167,11 @@ def kda_qk_l2norm_scan_fwd_kernel(
         b_product_t0k = b_q.to(tl.float32) * b_Ek_start
         # q * E(t0.read, start) S_0: [BT, BV]
         b_dot_t0v = tl.dot(b_product_t0k.to(dtype), b_h.to(dtype), input_precision=PRECISION)
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = load_rows(
             v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(
             b_A,
@@ -177,6 +183,11 @@ def kda_qk_l2norm_scan_fwd_kernel(
         b_P_Z = tl.dot(b_Pt0m, b_Z.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0m Z_m + ein_t0 S_0: [BT, BV]
         b_O = b_P_Z + b_dot_t0v
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            (scale * b_O).to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = b_Ek[:, None] * b_h
         b_g_next = (
@@ -194,11 +205,6 @@ def kda_qk_l2norm_scan_fwd_kernel(
             tl.trans((b_k.to(tl.float32) * b_Ek_end).to(dtype)),
             b_Z.to(dtype),
             input_precision=PRECISION,
-        )
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            (scale * b_O).to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -268,9 +274,12 @@ def kda_qk_l2norm_decay_fwd_kernel(
     # E(end, m.write): [BT, BK]
     b_decay_mk_2 = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     tl.store(
-        k_start + row[:, None] * K + o_k[None, :],
-        (b_k.to(tl.float32) * b_decay_mk).to(k_start.dtype.element_ty),
+        k_end + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_mk_2).to(k_end.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
+    )
+    tl.store(
+        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
     )
     tl.store(
         q_start + row[:, None] * K + o_k[None, :],
@@ -278,11 +287,8 @@ def kda_qk_l2norm_decay_fwd_kernel(
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        decay + i_n * K + o_k, (tl.exp2(b_Wk_end + b_Gk_end)).to(decay.dtype.element_ty), mask=m_k
-    )
-    tl.store(
-        k_end + row[:, None] * K + o_k[None, :],
-        (b_k.to(tl.float32) * b_decay_mk_2).to(k_end.dtype.element_ty),
+        k_start + row[:, None] * K + o_k[None, :],
+        (b_k.to(tl.float32) * b_decay_mk).to(k_start.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 
@@ -336,35 +342,35 @@ def kda_qk_l2norm_states_fwd_kernel(
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # k * E(m.read, start) S_0: [BT, BV]
         b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # beta * v + beta * scale_m: [BT, BV]
         b_sum_mv = b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_z = tl.dot(b_A, b_sum_mv.to(dtype), input_precision=PRECISION)
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # k * E(end, m.write) Z_m: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k_end), b_z.to(dtype), input_precision=PRECISION)
         tl.store(
             z + row[:, None] * V + o_v[None, :],
             b_z.to(z.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # k * E(end, m.write) Z_m: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_k_end), b_z.to(dtype), input_precision=PRECISION)
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -424,48 +430,48 @@ def kda_qk_l2norm_scan_bwd_kernel(
         row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
-        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
-        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
-        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             dh + p_s + o_k[:, None] * V + o_v[None, :],
             b_dh.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_k_end = load_rows(k_end, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
         # dS_end k * E(end, m.write): [BT, BV]
         b_dot_mv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
+        b_do = load_rows(do, row, m_t, o_v, m_v, V, (i_bh // H, i_h, i_t * BT, i_v * BV))
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
         b_dZ = b_dot_mv + scale * b_dot_mv_2
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_dr = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
-        # dv = A dZ_m * beta: [BT, BV]
-        b_dv = b_dr * b_beta[:, None]
-        # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
-        # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
-        # dv k * E(m.read, start): [BK, BV]
-        b_dot_kv_2 = tl.dot(tl.trans(b_k_start), b_dv.to(dtype), input_precision=PRECISION)
-        # -dv ein_m: [BK, BV]
-        b_scaled_kv = -b_dot_kv_2
         tl.store(
             dr + row[:, None] * V + o_v[None, :],
             b_dr.to(dr.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
+        # dv = A dZ_m * beta: [BT, BV]
+        b_dv = b_dr * b_beta[:, None]
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        b_q_start = load_rows(q_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
+        b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
+        b_k_start = load_rows(k_start, row, m_t, o_k, m_k, K, (i_bh // H, i_h, i_t * BT, 0))
+        # dv k * E(m.read, start): [BK, BV]
+        b_dot_kv_2 = tl.dot(tl.trans(b_k_start), b_dv.to(dtype), input_precision=PRECISION)
+        # -dv ein_m: [BK, BV]
+        b_scaled_kv = -b_dot_kv_2
         b_dh = b_sum_kv + b_scaled_kv
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -476,14 +482,14 @@ def kda_qk_l2norm_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def kda_qk_l2norm_gradient_bwd_kernel(
-    z,
-    dh,
-    k,
-    h,
     do,
-    q,
+    z,
     dr,
     beta,
+    k,
+    q,
+    dh,
+    h,
     v,
     g,
     dg,
@@ -513,6 +519,7 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     i_k, i_c = tl.program_id(0) % NK, tl.program_id(0) // NK
     i_h = i_c % H
     i_0, T, i_t = place_of_chunk(i_c // H, T, cu_seqlens, places, BT)
+    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = i_k * BK + tl.arange(0, BK)
     m_k = o_k < K
@@ -525,20 +532,26 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
     i_n = i_c.to(tl.int64)
     row = (i_0 + o_t) * H + i_h
-    b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
-    b_product_k = tl.zeros([BK], dtype=tl.float32)
-    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_t0m = tl.zeros([BT, BT], dtype=tl.float32)
-    b_dot_mk = tl.zeros([BT, BK], dtype=tl.float32)
     b_dot_mm = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mm_2 = tl.zeros([BT, BT], dtype=tl.float32)
     b_dot_mt0 = tl.zeros([BT, BT], dtype=tl.float32)
+    b_dh_Z = tl.zeros([BT, BK], dtype=tl.float32)
+    b_product_k = tl.zeros([BK], dtype=tl.float32)
+    b_dot_t0k = tl.zeros([BT, BK], dtype=tl.float32)
+    b_dot_mk = tl.zeros([BT, BK], dtype=tl.float32)
     b_product_m = tl.zeros([BT], dtype=tl.float32)
     for i_v in range(tl.cdiv(V, BV)):
         o_v = i_v * BV + tl.arange(0, BV)
         m_v = o_v < V
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         b_z = tl.load(
             z + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_dr = tl.load(
+            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         b_dh = tl.load(
             dh + i_n * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -550,43 +563,37 @@ def kda_qk_l2norm_gradient_bwd_kernel(
             mask=m_k[:, None] & m_v[None, :],
             other=0.0,
         )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_dr = tl.load(
-            dr + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # dS_end Z_m: [BT, BK]
-        b_dh_Z += tl.dot(b_z, tl.trans(b_dh), input_precision=PRECISION)
-        # dS_end * S_0: [BK]
-        b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
-        # dO S_0: [BT, BK]
-        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_t0m += tl.dot(b_do, tl.trans(b_z), input_precision=PRECISION)
-        # A dZ_m S_0: [BT, BK]
-        b_dot_mk += tl.dot(b_dr, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m Z_m: [BT, BT]
         b_dot_mm += tl.dot(b_dr, tl.trans(b_z), input_precision=PRECISION)
         # A dZ_m Z_m: [BT, BT]
         b_dot_mm_2 += tl.dot(b_z, tl.trans(b_dr), input_precision=PRECISION)
         # dO Z_m: [BT, BT]
         b_dot_mt0 += tl.dot(b_z, tl.trans(b_do), input_precision=PRECISION)
+        # dS_end Z_m: [BT, BK]
+        b_dh_Z += tl.dot(b_z, tl.trans(b_dh), input_precision=PRECISION)
+        # dS_end * S_0: [BK]
+        b_product_k += tl.sum(b_dh.to(tl.float32) * b_h.to(tl.float32), 1)
+        # dO S_0: [BT, BK]
+        b_dot_t0k += tl.dot(b_do, tl.trans(b_h), input_precision=PRECISION)
+        # A dZ_m S_0: [BT, BK]
+        b_dot_mk += tl.dot(b_dr, tl.trans(b_h), input_precision=PRECISION)
         # A dZ_m * v: [BT]
         b_product_m += tl.sum(b_dr.to(tl.float32) * b_v.to(tl.float32), 1)
+    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
     row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
     row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
-    row_beta = (i_0 + o_t) * H_beta + i_h // (H // H_beta)
+    b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     b_k = tl.load(
         k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
     b_q = tl.load(
         q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
     )
-    b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
     row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
     b_g = (
         tl.load(
@@ -600,14 +607,44 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     b_Gk_end = tl.sum(b_g - b_g_whole, 0)
     b_Wk = tl.cumsum(b_g_whole, 0)
     b_Gk = tl.cumsum(b_g - b_g_whole, 0)
+    # N_mm = <k, k>_E: [BT, BT]
+    b_N = tl.where(
+        m_strict, decayed_products("gram", ((b_k, b_k, 0),), (b_g,), (1,), (1,), dtype)[0], 0.0
+    )
     # E(end, m.write): [BT, BK]
     b_decay_mk = tl.exp2((b_Wk_end[None, :] - b_Wk) + (b_Gk_end[None, :] - b_Gk))
     # E(t0.read, start): [BT, BK]
     b_decay_t0k = tl.exp2(b_Wk + b_Gk)
     # E(m.read, start): [BT, BK]
     b_decay_mk_2 = tl.exp2(b_Wk + b_Gk)
-    # N_mm = <k, k>_E: [BT, BT]
-    b_N = tl.where(m_strict, decayed_gram(b_k, b_k, (b_g,), (1,), (1,), 0), 0.0)
+    # dP_t0m = scale dO Z_m: [BT, BT]
+    b_dP = scale * b_dot_t0m
+    # dN_mm = -ein_mm' * beta: [BT, BT]
+    b_dN = -b_dot_mm * b_beta[:, None]
+    # <dP_t0m, k>_E: [BT, BK]
+    # <dN_mm, k>_E: [BT, BK]
+    b_rows_t0k, b_rows_mk = decayed_products(
+        "rows",
+        ((tl.where(m_lower, b_dP, 0.0), b_k, 1), (tl.where(m_strict, b_dN, 0.0), b_k, 0)),
+        (b_g,),
+        (1,),
+        (1,),
+        dtype,
+    )
+    # dN_mmT = -ein_m'm * beta: [BT, BT]
+    b_dNT = -b_dot_mm_2 * b_beta[None, :]
+    # dP_t0mT = scale dO Z_m: [BT, BT]
+    b_dPT = scale * b_dot_mt0
+    # <dN_mmT, k>_E: [BT, BK]
+    # <dP_t0mT, q>_E: [BT, BK]
+    b_rows_mk_2, b_rows_mk_3 = decayed_products(
+        "columns",
+        ((tl.where(m_above, b_dNT, 0.0), b_k, 0), (tl.where(m_upper, b_dPT, 0.0), b_q, 1)),
+        (b_g,),
+        (1,),
+        (1,),
+        dtype,
+    )
     # ein_m * k * E(end, m.write): [BT, BK]
     b_product_mk = b_dh_Z * b_k.to(tl.float32) * b_decay_mk
     # sum ein_m * E(end, m.write): [BK]
@@ -616,30 +653,14 @@ def kda_qk_l2norm_gradient_bwd_kernel(
     b_sum_k = b_total_k + b_product_k * tl.exp2(b_Wk_end + b_Gk_end)
     # scale dO S_0: [BT, BK]
     b_scaled_t0k = scale * b_dot_t0k
-    # dP_t0m = scale dO Z_m: [BT, BT]
-    b_dP = scale * b_dot_t0m
-    # <dP_t0m, k>_E: [BT, BK]
-    b_rows_t0k = decayed_rows(tl.where(m_lower, b_dP, 0.0), b_k, (b_g,), (1,), (1,), 1)
     # ein_t0 * E(t0.read, start) + q * contract_t0: [BT, BK]
     b_sum_t0k = b_scaled_t0k * b_q.to(tl.float32) * b_decay_t0k + b_q.to(tl.float32) * b_rows_t0k
     # -beta * ein_m: [BT, BK]
     b_scaled_mk = -b_beta[:, None] * b_dot_mk
-    # dN_mm = -ein_mm' * beta: [BT, BT]
-    b_dN = -b_dot_mm * b_beta[:, None]
-    # <dN_mm, k>_E: [BT, BK]
-    b_rows_mk = decayed_rows(tl.where(m_strict, b_dN, 0.0), b_k, (b_g,), (1,), (1,), 0)
     # ein_m * E(m.read, start) + k * contract_m: [BT, BK]
     b_sum_mk = b_scaled_mk * b_k.to(tl.float32) * b_decay_mk_2 + b_k.to(tl.float32) * b_rows_mk
-    # dN_mmT = -ein_m'm * beta: [BT, BT]
-    b_dNT = -b_dot_mm_2 * b_beta[None, :]
-    # <dN_mmT, k>_E: [BT, BK]
-    b_rows_mk_2 = decayed_columns(tl.where(m_above, b_dNT, 0.0), b_k, (b_g,), (1,), (1,), 0)
     # -k * contract_m': [BT, BK]
     b_scaled_mk_2 = -b_k.to(tl.float32) * b_rows_mk_2
-    # dP_t0mT = scale dO Z_m: [BT, BT]
-    b_dPT = scale * b_dot_mt0
-    # <dP_t0mT, q>_E: [BT, BK]
-    b_rows_mk_3 = decayed_columns(tl.where(m_upper, b_dPT, 0.0), b_q, (b_g,), (1,), (1,), 1)
     # -k * contract_m: [BT, BK]
     b_scaled_mk_3 = -b_k.to(tl.float32) * b_rows_mk_3
     # dg = sum over later rows: [BT, BK]
@@ -649,37 +670,37 @@ def kda_qk_l2norm_gradient_bwd_kernel(
         )
         + b_sum_k[None, :]
     )
-    # (add_m + contract_m) + <dN_mmT, k>_E: [BT, BK]
-    b_sum_mk_2 = b_dh_Z * b_decay_mk + b_scaled_mk * b_decay_mk_2 + b_rows_mk + b_rows_mk_2
-    # dk = (add_m + contract_m') + <dP_t0mT, q>_E: [BT, BK]
-    b_dk = b_sum_mk_2 + b_rows_mk_3
-    # -ein_m + ein_mm' * scale_mm': [BT]
-    b_sum_m = tl.sum(b_dot_mm * -b_N, 1) - tl.sum(b_k.to(tl.float32) * b_decay_mk_2 * b_dot_mk, 1)
-    # ein_m' * v: [BT]
-    b_product_m_2 = tl.where(i_k == 0, b_product_m, 0.0)
-    # scale ein_t0 * E(t0.read, start): [BT, BK]
-    b_product_t0k = b_scaled_t0k * b_decay_t0k
-    # dq = factor_t0 * E(t0.read, start) + <dP_t0m, k>_E: [BT, BK]
-    b_dq = b_product_t0k + b_rows_t0k
     tl.store(
         dg + row[:, None] * K + o_k[None, :],
         b_dg.to(dg.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
+    # (add_m + contract_m) + <dN_mmT, k>_E: [BT, BK]
+    b_sum_mk_2 = b_dh_Z * b_decay_mk + b_scaled_mk * b_decay_mk_2 + b_rows_mk + b_rows_mk_2
+    # dk = (add_m + contract_m') + <dP_t0mT, q>_E: [BT, BK]
+    b_dk = b_sum_mk_2 + b_rows_mk_3
     tl.store(
         dk + row[:, None] * K + o_k[None, :],
         b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
-    tl.store(
-        dbeta + i_k.to(tl.int64) * NR + row,
-        (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
-        mask=m_t,
-    )
+    # scale ein_t0 * E(t0.read, start): [BT, BK]
+    b_product_t0k = b_scaled_t0k * b_decay_t0k
+    # dq = factor_t0 * E(t0.read, start) + <dP_t0m, k>_E: [BT, BK]
+    b_dq = b_product_t0k + b_rows_t0k
     tl.store(
         dq + row[:, None] * K + o_k[None, :],
         b_dq.to(dq.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
+    )
+    # -ein_m + ein_mm' * scale_mm': [BT]
+    b_sum_m = tl.sum(b_dot_mm * -b_N, 1) - tl.sum(b_k.to(tl.float32) * b_decay_mk_2 * b_dot_mk, 1)
+    # ein_m' * v: [BT]
+    b_product_m_2 = tl.where(i_k == 0, b_product_m, 0.0)
+    tl.store(
+        dbeta + i_k.to(tl.int64) * NR + row,
+        (b_sum_m + b_product_m_2).to(dbeta.dtype.element_ty),
+        mask=m_t,
     )
 
 
@@ -789,26 +810,26 @@ def kda_qk_l2norm_summary_fwd_kernel(
         i_n = (i_c + i_t).to(tl.int64) * H + i_h
         row = (i_0 + o_t) * H + i_h
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = b_decay[:, None] * b_h
         b_k_start = tl.load(
             k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        # k * E(m.read, start) S_0: [BT, BV]
+        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
         b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        b_k_end = tl.load(
-            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = b_decay[:, None] * b_h
-        # k * E(m.read, start) S_0: [BT, BV]
-        b_dot_mv = tl.dot(b_k_start, b_h.to(dtype), input_precision=PRECISION)
         # Z_m = A (ein_m + ein_m): [BT, BV]
         b_Z = tl.dot(
             b_A,
             (b_beta[:, None] * b_v.to(tl.float32) + b_beta[:, None] * -b_dot_mv).to(dtype),
             input_precision=PRECISION,
+        )
+        b_k_end = tl.load(
+            k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
         # k * E(end, m.write) Z_m: [BK, BV]
         b_dot_kv = tl.dot(tl.trans(b_k_end), b_Z.to(dtype), input_precision=PRECISION)
@@ -874,30 +895,30 @@ def kda_qk_l2norm_summary_bwd_kernel(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
+        # dO q * E(t0.read, start): [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
         b_decay = tl.load(decay + i_n * K + o_k, mask=m_k, other=0.0).to(tl.float32)
+        # dS_end * E(end, start) + scale ein_: [BK, BV]
+        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         b_k_end = tl.load(
             k_end + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
-        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
-        b_k_start = tl.load(
-            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # dO q * E(t0.read, start): [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q_start), b_do, input_precision=PRECISION)
-        # dS_end * E(end, start) + scale ein_: [BK, BV]
-        b_sum_kv = b_dh * b_decay[:, None] + scale * b_dot_kv
         # dS_end k * E(end, m.write): [BT, BV]
         b_dot_mv = tl.dot(b_k_end, b_dh.to(dtype), input_precision=PRECISION)
+        b_Pt0m = tl.load(Pt0m + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # dO P_t0m: [BT, BV]
         b_dot_mv_2 = tl.dot(tl.trans(b_Pt0m), b_do, input_precision=PRECISION)
         # dZ_m = dS_end ein_m + scale ein_m: [BT, BV]
         b_dZ = b_dot_mv + scale * b_dot_mv_2
+        b_A = tl.load(A + i_n * (BT * BT) + o_i[:, None] * BT + o_i[None, :])
         # A dZ_m: [BT, BV]
         b_A_dZ = tl.dot(tl.trans(b_A), b_dZ.to(dtype), input_precision=PRECISION)
+        b_beta = tl.load(beta + row_beta, mask=m_t, other=0.0).to(tl.float32)
         # dv = A dZ_m * beta: [BT, BV]
         b_dv = b_A_dZ * b_beta[:, None]
+        b_k_start = tl.load(
+            k_start + row[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
         # dv k * E(m.read, start): [BK, BV]
         b_dot_kv_2 = tl.dot(tl.trans(b_k_start), b_dv.to(dtype), input_precision=PRECISION)
         # -dv ein_m: [BK, BV]
@@ -1304,14 +1325,14 @@ def backward(saved, k, v, beta, q, g, scale, do, d_state, chunk_size, packed=Non
     dbeta = torch.empty(NK, B, T, H, dtype=torch.float32, device=k.device)
     dq = torch.empty(B, T, H, K, dtype=dtype, device=k.device)
     kda_qk_l2norm_gradient_bwd_kernel[(NK * NC * H,)](
-        z,
-        dh,
-        k,
-        h,
         do,
-        q,
+        z,
         dr,
         beta,
+        k,
+        q,
+        dh,
+        h,
         v,
         g,
         dg,

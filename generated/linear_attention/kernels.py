@@ -66,26 +66,26 @@ def linear_attention_scan_fwd_kernel(
         row = (i_0 + o_t) * H + i_h
         b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
         b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         # q k: [BT, BT]
         b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         # P_t0w = q k * E(t0.read, w.write): [BT, BT]
         b_P = b_q_k * tl.where(m_lower, 1.0, 0.0)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_P.to(dtype), b_v, input_precision=PRECISION)
         # q S_0: [BT, BV]
         b_q_h = tl.dot(b_q, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0w v + q S_0: [BT, BV]
         b_O = b_P_v + b_q_h
-        # k v: [BK, BV]
-        b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # k v: [BK, BV]
+        b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
         b_h = b_h + b_k_v
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -163,13 +163,13 @@ def linear_attention_keys_fwd_role(
         )
         # dq = scale ein_t0 + ein_t0w k: [BT, BK]
         b_dq = b_scaled_t0k + b_dot_t0k_2
-        # v k: [BV, BK]
-        b_v_k = tl.dot(tl.trans(b_v), b_k, input_precision=PRECISION)
         tl.store(
             dq + row[:, None] * K + o_k[None, :],
             b_dq.to(dq.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        # v k: [BV, BK]
+        b_v_k = tl.dot(tl.trans(b_v), b_k, input_precision=PRECISION)
         b_h = b_h + b_v_k
 
 
@@ -241,15 +241,15 @@ def linear_attention_keys_bwd_role(
         )
         # dk = dS_end v + ein_wt0 q: [BT, BK]
         b_dk = b_dh_v + b_dot_wk
-        # dO q: [BV, BK]
-        b_dot_vk = tl.dot(tl.trans(b_do), b_q, input_precision=PRECISION)
-        # scale dO q: [BV, BK]
-        b_scaled_vk = scale * b_dot_vk
         tl.store(
             dk + row[:, None] * K + o_k[None, :],
             b_dk.to(dk.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        # dO q: [BV, BK]
+        b_dot_vk = tl.dot(tl.trans(b_do), b_q, input_precision=PRECISION)
+        # scale dO q: [BV, BK]
+        b_scaled_vk = scale * b_dot_vk
         b_dh = b_dh + b_scaled_vk
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
@@ -325,15 +325,15 @@ def linear_attention_values_bwd_role(
         b_scaled_wv = scale * b_dot_wv
         # dv = dS_end k + scale ein_w: [BT, BV]
         b_dv = b_dh_k + b_scaled_wv
-        # dO q: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
-        # scale dO q: [BK, BV]
-        b_scaled_kv = scale * b_dot_kv
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # dO q: [BK, BV]
+        b_dot_kv = tl.dot(tl.trans(b_q), b_do, input_precision=PRECISION)
+        # scale dO q: [BK, BV]
+        b_scaled_kv = scale * b_dot_kv
         b_dh = b_dh + b_scaled_kv
 
 
@@ -483,15 +483,15 @@ def linear_attention_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
+        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         # k v: [BK, BV]
         b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)

@@ -65,26 +65,26 @@ def linear_attention_normalized_S_scan_fwd_kernel(
         row = (i_0 + o_t) * H + i_h
         b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
         b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         # qs k: [BT, BT]
         b_qs_k = tl.dot(b_qs, tl.trans(b_k), input_precision=PRECISION)
         # P_t0w = qs k * E(t0.read, w.write): [BT, BT]
         b_P = b_qs_k * tl.where(m_lower, 1.0, 0.0)
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_P.to(dtype), b_v, input_precision=PRECISION)
         # qs S_0: [BT, BV]
         b_qs_h = tl.dot(b_qs, b_h.to(dtype), input_precision=PRECISION)
         # O_t0 = P_t0w v + qs S_0: [BT, BV]
         b_o = b_P_v + b_qs_h
-        # k v: [BK, BV]
-        b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             b_o.to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # k v: [BK, BV]
+        b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
         b_h = b_h + b_k_v
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -157,13 +157,13 @@ def linear_attention_normalized_S_keys_fwd_role(
         )
         # dqs = dO_t0 S_0 + ein_t0w k: [BT, BK]
         b_dqs = b_dO_h + b_dot_t0k
-        # v k: [BV, BK]
-        b_v_k = tl.dot(tl.trans(b_v), b_k, input_precision=PRECISION)
         tl.store(
             dqs + row[:, None] * K + o_k[None, :],
             b_dqs.to(dqs.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        # v k: [BV, BK]
+        b_v_k = tl.dot(tl.trans(b_v), b_k, input_precision=PRECISION)
         b_h = b_h + b_v_k
 
 
@@ -232,13 +232,13 @@ def linear_attention_normalized_S_keys_bwd_role(
         )
         # dk = dS_end v + ein_wt0 qs: [BT, BK]
         b_dk = b_dh_v + b_dot_wk
-        # dO_t0 qs: [BV, BK]
-        b_dO_qs = tl.dot(tl.trans(b_do), b_qs, input_precision=PRECISION)
         tl.store(
             dk + row[:, None] * K + o_k[None, :],
             b_dk.to(dk.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        # dO_t0 qs: [BV, BK]
+        b_dO_qs = tl.dot(tl.trans(b_do), b_qs, input_precision=PRECISION)
         b_dh = b_dh + b_dO_qs
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
@@ -311,13 +311,13 @@ def linear_attention_normalized_S_values_bwd_role(
         b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dv = dS_end k + P_t0wT dO_t0: [BT, BV]
         b_dv = b_dh_k + b_PT_dO
-        # dO_t0 qs: [BK, BV]
-        b_dO_qs = tl.dot(tl.trans(b_qs), b_do, input_precision=PRECISION)
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # dO_t0 qs: [BK, BV]
+        b_dO_qs = tl.dot(tl.trans(b_qs), b_do, input_precision=PRECISION)
         b_dh = b_dh + b_dO_qs
 
 
@@ -463,15 +463,15 @@ def linear_attention_normalized_S_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
+        )
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
         )
         # k v: [BK, BV]
         b_k_v = tl.dot(tl.trans(b_k), b_v, input_precision=PRECISION)
@@ -922,9 +922,9 @@ def linear_attention_normalized_z_scan_fwd_kernel(
         b_product_t0 = tl.sum(b_qs.to(tl.float32) * b_h[None, :], 1)
         # O_t0 = sum P_t0w + qs * S_0: [BT]
         b_o = b_total_t0 + b_product_t0
+        tl.store(o + row, b_o.to(o.dtype.element_ty), mask=m_t)
         # sum k: [BK]
         b_total_k = tl.sum(b_k.to(tl.float32), 0)
-        tl.store(o + row, b_o.to(o.dtype.element_ty), mask=m_t)
         b_h = b_h + b_total_k
     tl.store(ht + i_bh.to(tl.int64) * K + o_k, b_h, mask=m_k)
 
@@ -959,9 +959,9 @@ def linear_attention_normalized_z_states_fwd_kernel(
         o_t = i_t * BT + o_i
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(h + p_s + o_k, b_h.to(dtype), mask=m_k)
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
         # sum k: [BK]
         b_total_k = tl.sum(b_k.to(tl.float32), 0)
         b_h = b_h + b_total_k
@@ -1000,10 +1000,10 @@ def linear_attention_normalized_z_scan_bwd_kernel(
         m_t = o_t < T
         row_qs = (i_0 + o_t) * H_qs + i_h // (H // H_qs)
         row = (i_0 + o_t) * H + i_h
-        b_do = tl.load(do + row, mask=m_t, other=0.0).to(tl.float32)
-        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * K
         tl.store(dh + p_s + o_k, b_dh.to(dtype), mask=m_k)
+        b_do = tl.load(do + row, mask=m_t, other=0.0).to(tl.float32)
+        b_qs = load_rows(qs, row_qs, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_qs), i_t * BT, 0))
         # dO_t0 * qs: [BK]
         b_product_k = tl.sum(b_do[:, None] * b_qs.to(tl.float32), 0)
         b_dh = b_dh + b_product_k
@@ -1072,13 +1072,13 @@ def linear_attention_normalized_z_gradient_bwd_kernel(
     # dk = dS_end + ein_t0w qs: [BT, BK]
     b_dk = b_spread_wk + b_dot_wk
     tl.store(
-        dqs + row[:, None] * K + o_k[None, :],
-        b_dqs.to(dqs.dtype.element_ty),
+        dk + row[:, None] * K + o_k[None, :],
+        b_dk.to(dk.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
     tl.store(
-        dk + row[:, None] * K + o_k[None, :],
-        b_dk.to(dk.dtype.element_ty),
+        dqs + row[:, None] * K + o_k[None, :],
+        b_dqs.to(dqs.dtype.element_ty),
         mask=m_t[:, None] & m_k[None, :],
     )
 

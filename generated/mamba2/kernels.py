@@ -8,6 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_tile
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.products import decayed_dot, dot_of_scaled, scaled_dot
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
@@ -48,6 +49,8 @@ def mamba2_scan_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -75,52 +78,50 @@ def mamba2_scan_fwd_kernel(
         row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
         row = (i_0 + o_t) * H + i_h
+        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
         b_C = load_rows(C, row_C, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_C), i_t * BT, 0))
         b_B_rows = load_rows(
             B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # P_t0w = C B_rows * E(t0.read, w.write): [BT, BT]
+        b_P = decayed_dot(
+            b_C,
+            tl.trans(b_B_rows),
+            m_lower,
+            (b_W[:, None], b_G[:, None]),
+            (b_W[None, :], b_G[None, :]),
+            ORDER,
+            PRECISION,
         )
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         b_x = load_rows(
             x, row_x, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_x), i_t * BT, i_v * BV)
         )
-        row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        # C B_rows: [BT, BT]
-        b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_t0w = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-        )
-        # P_t0w = C B_rows * E(t0.read, w.write): [BT, BT]
-        b_P = b_C_B * b_decay_t0w
         # x dt * P_t0w: [BT, BV]
         b_dot_t0v = tl.dot((b_dt[None, :] * b_P).to(dtype), b_x, input_precision=PRECISION)
-        # C S_0: [BT, BV]
-        b_C_h = tl.dot(b_C, b_h.to(dtype), input_precision=PRECISION)
         # E(t0.read, start) * C S_0: [BT, BV]
-        b_product_t0v = tl.exp2(b_W + b_G)[:, None] * b_C_h
+        b_product_t0v = scaled_dot(b_C, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
         # O_t0 = x ein_t0w + E(t0.read, start) * ein_t0: [BT, BV]
         b_o = b_dot_t0v + b_product_t0v
+        tl.store(
+            o + row[:, None] * V + o_v[None, :],
+            b_o.to(o.dtype.element_ty),
+            mask=m_t[:, None] & m_v[None, :],
+        )
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
         # Z_w = dt * x: [BT, BV]
         b_Z = b_dt[:, None] * b_x.to(tl.float32)
         # B_rows E(end, w.write) * Z_w: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_B_rows),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
-            input_precision=PRECISION,
-        )
-        tl.store(
-            o + row[:, None] * V + o_v[None, :],
-            b_o.to(o.dtype.element_ty),
-            mask=m_t[:, None] & m_v[None, :],
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_B_rows), b_Z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -162,6 +163,7 @@ def mamba2_keys_fwd_role(
     BV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries some keys of the state over the chunks, transposed."""
     i_h = i_bh % H
@@ -199,8 +201,10 @@ def mamba2_keys_fwd_role(
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # dO_t0 S_0: [BT, BK]
-        b_dO_h = tl.dot(b_do, b_h.to(dtype), input_precision=PRECISION)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(t0.read, start) * dO_t0 S_0: [BT, BK]
+        b_product_t0k = scaled_dot(b_do, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -209,8 +213,6 @@ def mamba2_keys_fwd_role(
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         # dP_t0w = dt * x dO_t0: [BT, BT]
         b_dP = b_dt[None, :] * b_x_dO
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
         b_product_t0w = tl.where(
             m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
@@ -223,32 +225,34 @@ def mamba2_keys_fwd_role(
         # dP_t0w * ein_t0w B_rows: [BT, BK]
         b_dot_t0k = tl.dot((b_dP * b_product_t0w).to(dtype), b_B_rows, input_precision=PRECISION)
         # E(t0.read, start) * ein_t0 + ein_t0w B_rows: [BT, BK]
-        b_sum_t0k = tl.exp2(b_W + b_G)[:, None] * b_dO_h + b_dot_t0k
+        b_sum_t0k = b_product_t0k + b_dot_t0k
         # diagonal of dP_t0w: [BT]
         b_diagonal_t0 = tl.sum(tl.where(m_diagonal, b_dP, 0.0), 1)
         # diagonal of dP_t0w * B_rows: [BT, BK]
-        b_product_t0k = b_diagonal_t0[:, None] * b_B_rows.to(tl.float32)
+        b_product_t0k_2 = b_diagonal_t0[:, None] * b_B_rows.to(tl.float32)
         # dC = (ein_t0 + ein_t0) + diagonal_t0 * B_rows: [BT, BK]
-        b_dC = b_sum_t0k + b_product_t0k
-        b_C = tl.load(
-            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # dG_t0 = C * (ein_t0 + ein_t0): [BT]
-        b_dG_t0 = tl.sum(b_C.to(tl.float32) * b_sum_t0k, 1)
-        # E(end, start) * S_0: [BV, BK]
-        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
-        # E(end, w.write) * dt * B_rows: [BT, BK]
-        b_product_wk = (tl.exp2((b_W_end - b_W) + (b_G_end - b_G)) * b_dt)[:, None] * b_B_rows.to(
-            tl.float32
-        )
-        # x ein_w * B_rows: [BV, BK]
-        b_dot_vk = tl.dot(tl.trans(b_x), b_product_wk.to(dtype), input_precision=PRECISION)
+        b_dC = b_sum_t0k + b_product_t0k_2
         tl.store(
             dC + row[:, None] * K + o_k[None, :],
             b_dC.to(dC.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dG_t0 = C * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_C.to(tl.float32) * b_sum_t0k, 1)
         tl.store(dG_t0 + i_k.to(tl.int64) * NR + row, b_dG_t0.to(dG_t0.dtype.element_ty), mask=m_t)
+        # E(end, start) * S_0: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
+        # x ein_w * B_rows: [BV, BK]
+        b_dot_vk = dot_of_scaled(
+            tl.trans(b_x),
+            b_B_rows,
+            tl.exp2((b_W_end - b_W) + (b_G_end - b_G)) * b_dt,
+            SCALES,
+            PRECISION,
+        )
         b_h = b_product_vk + b_dot_vk
         if i_t % NB == NB - 1:
             p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
@@ -297,6 +301,7 @@ def mamba2_keys_bwd_role(
     BV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries some keys of its cotangent back over the chunks, transposed."""
     i_h = i_bh % H
@@ -341,15 +346,17 @@ def mamba2_keys_bwd_role(
         b_x = tl.load(
             x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # x dS_end: [BT, BK]
-        b_x_dh = tl.dot(b_x, b_dh.to(dtype), input_precision=PRECISION)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(end, w.write) * x dS_end: [BT, BK]
+        b_product_wk = scaled_dot(
+            b_x, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         # x dO_t0: [BT, BT]
         b_x_dO = tl.dot(b_x, tl.trans(b_do), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
         b_product_wt0 = tl.where(
             m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
@@ -360,7 +367,7 @@ def mamba2_keys_bwd_role(
         # ein_wt0 * ein_wt0 C: [BT, BK]
         b_dot_wk = tl.dot((b_x_dO * b_product_wt0).to(dtype), b_C, input_precision=PRECISION)
         # E(end, w.write) * ein_w + ein_wt0 C: [BT, BK]
-        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_x_dh + b_dot_wk
+        b_sum_wk = b_product_wk + b_dot_wk
         # diagonal of x dO_t0: [BT]
         b_diagonal_w = tl.sum(tl.where(m_diagonal, b_x_dO, 0.0), 1)
         # (ein_w + ein_w) + diagonal_w * C: [BT, BK]
@@ -372,28 +379,24 @@ def mamba2_keys_bwd_role(
         )
         # ddt = B_rows * (add_w + ein_w): [BT]
         b_ddt = tl.sum(b_B_rows.to(tl.float32) * b_sum_wk_2, 1)
+        tl.store(ddt + i_k.to(tl.int64) * NR + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         # dB_rows = dt * (add_w + ein_w): [BT, BK]
         b_dB_rows = b_dt[:, None] * b_sum_wk_2
-        # B_rows * dt * add_w: [BT]
-        b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_dt[:, None] * b_sum_wk, 1)
-        # dG_w = -B_rows * ein_w: [BT]
-        b_dG_w = -b_product_w
-        # E(end, start) * dS_end: [BV, BK]
-        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
-        # dO_t0 E(t0.read, start) * C: [BV, BK]
-        b_dot_vk = tl.dot(
-            tl.trans(b_do),
-            (tl.exp2(b_W + b_G)[:, None] * b_C.to(tl.float32)).to(dtype),
-            input_precision=PRECISION,
-        )
-        tl.store(ddt + i_k.to(tl.int64) * NR + row, b_ddt.to(ddt.dtype.element_ty), mask=m_t)
         tl.store(
             dB_rows + row[:, None] * K + o_k[None, :],
             b_dB_rows.to(dB_rows.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        # B_rows * dt * add_w: [BT]
+        b_product_w = tl.sum(b_B_rows.to(tl.float32) * b_dt[:, None] * b_sum_wk, 1)
+        # dG_w = -B_rows * ein_w: [BT]
+        b_dG_w = -b_product_w
         tl.store(dG_w + i_k.to(tl.int64) * NR + row, b_dG_w.to(dG_w.dtype.element_ty), mask=m_t)
+        # E(end, start) * dS_end: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
+        # dO_t0 E(t0.read, start) * C: [BV, BK]
+        b_dot_vk = dot_of_scaled(tl.trans(b_do), b_C, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_vk + b_dot_vk
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
@@ -427,6 +430,8 @@ def mamba2_values_bwd_role(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries some values of the cotangent back over the chunks."""
     i_h = i_bh % H
@@ -463,44 +468,44 @@ def mamba2_values_bwd_role(
             mask=m_t[:, None] & m_k[None, :],
             other=0.0,
         )
-        # dS_end B_rows: [BT, BV]
-        b_dh_B = tl.dot(b_B_rows, b_dh.to(dtype), input_precision=PRECISION)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dS_end B_rows * E(end, w.write): [BT, BV]
+        b_product_wv = scaled_dot(
+            b_B_rows, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_C = tl.load(
             C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # C B_rows: [BT, BT]
-        b_C_B = tl.dot(b_B_rows, tl.trans(b_C), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-        )
         # P_t0wT = C B_rows * E(t0.read, w.write): [BT, BT]
-        b_PT = b_C_B * b_decay_wt0
+        b_PT = decayed_dot(
+            b_B_rows,
+            tl.trans(b_C),
+            m_upper,
+            (b_W[None, :], b_G[None, :]),
+            (b_W[:, None], b_G[:, None]),
+            ORDER,
+            PRECISION,
+        )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
         # P_t0wT dO_t0: [BT, BV]
         b_PT_dO = tl.dot(b_PT.to(dtype), b_do, input_precision=PRECISION)
         # dZ_w = ein_w * E(end, w.write) + P_t0wT dO_t0: [BT, BV]
-        b_dZ = b_dh_B * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] + b_PT_dO
+        b_dZ = b_product_wv + b_PT_dO
         b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
         # dx = dZ_w * dt: [BT, BV]
         b_dx = b_dZ * b_dt[:, None]
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
-        # dO_t0 * E(t0.read, start) C: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_C),
-            (b_do.to(tl.float32) * tl.exp2(b_W + b_G)[:, None]).to(dtype),
-            input_precision=PRECISION,
-        )
         tl.store(
             dx + row[:, None] * V + o_v[None, :],
             b_dx.to(dx.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 * E(t0.read, start) C: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_C), b_do, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_kv + b_dot_kv
 
 
@@ -543,6 +548,8 @@ def mamba2_scans_bwd_kernel(
     PV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Both scans side by side: each role walks over the chunks on its own."""
     NK, NV = tl.cdiv(K, BK), tl.cdiv(V, BV)
@@ -579,6 +586,7 @@ def mamba2_scans_bwd_kernel(
             PV,
             NB,
             PRECISION,
+            SCALES,
         )
     elif i_r < NK + NK:
         mamba2_keys_bwd_role(
@@ -613,6 +621,7 @@ def mamba2_scans_bwd_kernel(
             PV,
             NB,
             PRECISION,
+            SCALES,
         )
     else:
         mamba2_values_bwd_role(
@@ -639,6 +648,8 @@ def mamba2_scans_bwd_kernel(
             PK,
             BV,
             PRECISION,
+            SCALES,
+            ORDER,
         )
 
 
@@ -722,6 +733,7 @@ def mamba2_states_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -746,36 +758,34 @@ def mamba2_states_fwd_kernel(
         row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
         row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
-        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        b_x = load_rows(
-            x, row_x, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_x), i_t * BT, i_v * BV)
-        )
-        b_B_rows = load_rows(
-            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        b_x = load_rows(
+            x, row_x, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_x), i_t * BT, i_v * BV)
+        )
         # Z_w = dt * x: [BT, BV]
         b_Z = b_dt[:, None] * b_x.to(tl.float32)
+        b_B_rows = load_rows(
+            B_rows, row_B_rows, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_B_rows), i_t * BT, 0)
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # B_rows E(end, w.write) * Z_w: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_B_rows),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
-            input_precision=PRECISION,
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_B_rows), b_Z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -809,6 +819,8 @@ def mamba2_output_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
     NV = tl.cdiv(V, BV)
@@ -851,20 +863,20 @@ def mamba2_output_fwd_kernel(
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
-    # C B_rows: [BT, BT]
-    b_C_B = tl.dot(b_C, tl.trans(b_B_rows), input_precision=PRECISION)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_t0w = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
     # P_t0w = C B_rows * E(t0.read, w.write): [BT, BT]
-    b_P = b_C_B * b_decay_t0w
+    b_P = decayed_dot(
+        b_C,
+        tl.trans(b_B_rows),
+        m_lower,
+        (b_W[:, None], b_G[:, None]),
+        (b_W[None, :], b_G[None, :]),
+        ORDER,
+        PRECISION,
+    )
     # x dt * P_t0w: [BT, BV]
     b_dot_t0v = tl.dot((b_dt[None, :] * b_P).to(dtype), b_x, input_precision=PRECISION)
-    # C S_0: [BT, BV]
-    b_C_h = tl.dot(b_C, b_h, input_precision=PRECISION)
     # E(t0.read, start) * C S_0: [BT, BV]
-    b_product_t0v = tl.exp2(b_W + b_G)[:, None] * b_C_h
+    b_product_t0v = scaled_dot(b_C, b_h, tl.exp2(b_W + b_G), SCALES, PRECISION)
     # O_t0 = x ein_t0w + E(t0.read, start) * ein_t0: [BT, BV]
     b_o = b_dot_t0v + b_product_t0v
     tl.store(
@@ -897,13 +909,13 @@ def mamba2_summary_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over a segment, and W - V columns beside it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = x.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -922,32 +934,30 @@ def mamba2_summary_fwd_kernel(
         row_dt = (i_0 + o_t) * H_dt + i_h // (H // H_dt)
         row_x = (i_0 + o_t) * H_x + i_h // (H // H_x)
         row_B_rows = (i_0 + o_t) * H_B_rows + i_h // (H // H_B_rows)
-        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
-        b_x = tl.load(
-            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_B_rows = tl.load(
-            B_rows + row_B_rows[:, None] * K + o_k[None, :],
-            mask=m_t[:, None] & m_k[None, :],
-            other=0.0,
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        b_dt = tl.load(dt + row_dt, mask=m_t, other=0.0).to(tl.float32)
+        b_x = tl.load(
+            x + row_x[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         # Z_w = dt * x: [BT, BV]
         b_Z = b_dt[:, None] * b_x.to(tl.float32)
+        b_B_rows = tl.load(
+            B_rows + row_B_rows[:, None] * K + o_k[None, :],
+            mask=m_t[:, None] & m_k[None, :],
+            other=0.0,
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # B_rows E(end, w.write) * Z_w: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_B_rows),
-            (tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_Z).to(dtype),
-            input_precision=PRECISION,
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_B_rows), b_Z, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -976,13 +986,13 @@ def mamba2_summary_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the cotangent of the state back over a segment."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = C.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -999,28 +1009,24 @@ def mamba2_summary_bwd_kernel(
         m_t = o_t < T
         row_C = (i_0 + o_t) * H_C + i_h // (H // H_C)
         row = (i_0 + o_t) * H + i_h
-        b_C = tl.load(
-            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # dS_end * E(end, start): [BK, BV]
         b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
-        # dO_t0 * E(t0.read, start) C: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_C),
-            (b_do.to(tl.float32) * tl.exp2(b_W + b_G)[:, None]).to(dtype),
-            input_precision=PRECISION,
+        b_C = tl.load(
+            C + row_C[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dO_t0 * E(t0.read, start) C: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_C), b_do, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_kv + b_dot_kv
     tl.store(
         passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -1070,6 +1076,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1100,6 +1107,7 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1128,6 +1136,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1158,6 +1168,8 @@ def forward(x, dt, C, B_rows, g, state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1208,6 +1220,7 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1262,6 +1275,8 @@ def backward(saved, x, dt, C, B_rows, g, do, d_state, chunk_size, packed=None):
         PV=whole_tile(V),
         NB=2,
         PRECISION=dot_precision(dtype, config),
+        SCALES=config.get("scales", "computed"),
+        ORDER=config.get("order", "product"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

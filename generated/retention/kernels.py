@@ -8,6 +8,7 @@ import triton.language as tl
 from lincodegen.runtime.descriptors import rows_of
 from lincodegen.runtime.launch import common_dtype, dot_precision, tiles, whole_tile
 from lincodegen.runtime.packing import chunk_count, numbered
+from lincodegen.runtime.products import decayed_dot, dot_of_scaled, scaled_dot
 from lincodegen.runtime.rows import element_type, load_rows
 from lincodegen.runtime.scans import cut, restored
 from lincodegen.runtime.schedules import splits
@@ -47,6 +48,8 @@ def retention_scan_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries the state over the chunks and writes what is read of it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -73,43 +76,45 @@ def retention_scan_fwd_kernel(
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
         row = (i_0 + o_t) * H + i_h
-        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_t0w = tl.where(
-            m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-        )
+        b_q = load_rows(q, row_q, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_q), i_t * BT, 0))
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # P_t0w = q k * E(t0.read, w.write): [BT, BT]
-        b_P = b_q_k * b_decay_t0w
+        b_P = decayed_dot(
+            b_q,
+            tl.trans(b_k),
+            m_lower,
+            (b_W[:, None], b_G[:, None]),
+            (b_W[None, :], b_G[None, :]),
+            ORDER,
+            PRECISION,
+        )
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
         # P_t0w v: [BT, BV]
         b_P_v = tl.dot(b_P.to(dtype), b_v, input_precision=PRECISION)
-        # q S_0: [BT, BV]
-        b_q_h = tl.dot(b_q, b_h.to(dtype), input_precision=PRECISION)
+        # E(t0.read, start) * q S_0: [BT, BV]
+        b_product_t0v = scaled_dot(b_q, b_h.to(dtype), tl.exp2(b_W + b_G), SCALES, PRECISION)
         # O_t0 = P_t0w v + E(t0.read, start) * ein_t0: [BT, BV]
-        b_O = b_P_v + tl.exp2(b_W + b_G)[:, None] * b_q_h
-        # E(end, start) * S_0: [BK, BV]
-        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # E(end, w.write) * v: [BT, BV]
-        b_product_wv = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v.to(tl.float32)
-        # k E(end, w.write) * v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k), b_product_wv.to(dtype), input_precision=PRECISION)
+        b_O = b_P_v + b_product_t0v
         tl.store(
             o + row[:, None] * V + o_v[None, :],
             (scale * b_O).to(o.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
+        )
+        # E(end, start) * S_0: [BK, BV]
+        b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
+        # k E(end, w.write) * v: [BK, BV]
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_v, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
         )
         b_h = b_product_kv + b_dot_kv
     tl.store(
@@ -150,6 +155,7 @@ def retention_keys_fwd_role(
     BV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries some keys of the state over the chunks, transposed."""
     i_h = i_bh % H
@@ -195,8 +201,8 @@ def retention_keys_fwd_role(
         b_dot_t0w = tl.dot(b_do, tl.trans(b_v), input_precision=PRECISION)
         # dP_t0w = scale dO v: [BT, BT]
         b_dP = scale * b_dot_t0w
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
         b_product_t0w = tl.where(
             m_strict, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
@@ -214,23 +220,23 @@ def retention_keys_fwd_role(
         b_product_t0k = b_diagonal_t0[:, None] * b_k.to(tl.float32)
         # dq = (ein_t0 + ein_t0) + diagonal_t0 * k: [BT, BK]
         b_dq = b_sum_t0k + b_product_t0k
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        # dG_t0 = q * (ein_t0 + ein_t0): [BT]
-        b_dG_t0 = tl.sum(b_q.to(tl.float32) * b_sum_t0k, 1)
-        # E(end, start) * S_0: [BV, BK]
-        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
-        # E(end, w.write) * k: [BT, BK]
-        b_product_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_k.to(tl.float32)
-        # v E(end, w.write) * k: [BV, BK]
-        b_dot_vk = tl.dot(tl.trans(b_v), b_product_wk.to(dtype), input_precision=PRECISION)
         tl.store(
             dq + row[:, None] * K + o_k[None, :],
             b_dq.to(dq.dtype.element_ty),
             mask=m_t[:, None] & m_k[None, :],
         )
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        # dG_t0 = q * (ein_t0 + ein_t0): [BT]
+        b_dG_t0 = tl.sum(b_q.to(tl.float32) * b_sum_t0k, 1)
         tl.store(dG_t0 + i_k.to(tl.int64) * NR + row, b_dG_t0.to(dG_t0.dtype.element_ty), mask=m_t)
+        # E(end, start) * S_0: [BV, BK]
+        b_product_vk = tl.exp2(b_W_end + b_G_end) * b_h
+        # v E(end, w.write) * k: [BV, BK]
+        b_dot_vk = dot_of_scaled(
+            tl.trans(b_v), b_k, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_h = b_product_vk + b_dot_vk
         if i_t % NB == NB - 1:
             p_s = ((i_s + i_t // NB).to(tl.int64) * H + i_h) * (K * V)
@@ -277,6 +283,7 @@ def retention_keys_bwd_role(
     BV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries some keys of its cotangent back over the chunks, transposed."""
     i_h = i_bh % H
@@ -320,8 +327,12 @@ def retention_keys_bwd_role(
         b_v = tl.load(
             v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
-        # v dS_end: [BT, BK]
-        b_v_dh = tl.dot(b_v, b_dh.to(dtype), input_precision=PRECISION)
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # E(end, w.write) * v dS_end: [BT, BK]
+        b_product_wk = scaled_dot(
+            b_v, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -329,8 +340,6 @@ def retention_keys_bwd_role(
         b_dot_wt0 = tl.dot(b_v, tl.trans(b_do), input_precision=PRECISION)
         # dP_t0wT = scale dO v: [BT, BT]
         b_dPT = scale * b_dot_wt0
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
         # E(t0.read, w.write) * E(t0.first, w.write): [BT, BT]
         b_product_wt0 = tl.where(
             m_above, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
@@ -341,13 +350,18 @@ def retention_keys_bwd_role(
         # dP_t0wT * ein_wt0 q: [BT, BK]
         b_dot_wk = tl.dot((b_dPT * b_product_wt0).to(dtype), b_q, input_precision=PRECISION)
         # E(end, w.write) * ein_w + ein_wt0 q: [BT, BK]
-        b_sum_wk = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v_dh + b_dot_wk
+        b_sum_wk = b_product_wk + b_dot_wk
         # diagonal of dP_t0wT: [BT]
         b_diagonal_w = tl.sum(tl.where(m_diagonal, b_dPT, 0.0), 1)
         # diagonal of dP_t0wT * q: [BT, BK]
-        b_product_wk = b_diagonal_w[:, None] * b_q.to(tl.float32)
+        b_product_wk_2 = b_diagonal_w[:, None] * b_q.to(tl.float32)
         # dk = (ein_w + ein_w) + diagonal_w * q: [BT, BK]
-        b_dk = b_sum_wk + b_product_wk
+        b_dk = b_sum_wk + b_product_wk_2
+        tl.store(
+            dk + row[:, None] * K + o_k[None, :],
+            b_dk.to(dk.dtype.element_ty),
+            mask=m_t[:, None] & m_k[None, :],
+        )
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
@@ -355,20 +369,11 @@ def retention_keys_bwd_role(
         b_product_w = tl.sum(b_k.to(tl.float32) * b_sum_wk, 1)
         # dG_w = -k * add_w: [BT]
         b_dG_w = -b_product_w
+        tl.store(dG_w + i_k.to(tl.int64) * NR + row, b_dG_w.to(dG_w.dtype.element_ty), mask=m_t)
         # E(end, start) * dS_end: [BV, BK]
         b_product_vk = tl.exp2(b_W_end + b_G_end) * b_dh
         # dO factor_t0 * q: [BV, BK]
-        b_dot_vk = tl.dot(
-            tl.trans(b_do),
-            ((scale * tl.exp2(b_W + b_G))[:, None] * b_q.to(tl.float32)).to(dtype),
-            input_precision=PRECISION,
-        )
-        tl.store(
-            dk + row[:, None] * K + o_k[None, :],
-            b_dk.to(dk.dtype.element_ty),
-            mask=m_t[:, None] & m_k[None, :],
-        )
-        tl.store(dG_w + i_k.to(tl.int64) * NR + row, b_dG_w.to(dG_w.dtype.element_ty), mask=m_t)
+        b_dot_vk = dot_of_scaled(tl.trans(b_do), b_q, scale * tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_vk + b_dot_vk
     tl.store(
         dh0 + i_bh.to(tl.int64) * (K * V) + o_v[:, None] + o_k[None, :] * V,
@@ -401,6 +406,8 @@ def retention_values_bwd_role(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Carries some values of the cotangent back over the chunks."""
     i_h = i_bh % H
@@ -434,23 +441,25 @@ def retention_values_bwd_role(
         b_k = tl.load(
             k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # dS_end k: [BT, BV]
-        b_dh_k = tl.dot(b_k, b_dh.to(dtype), input_precision=PRECISION)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # dS_end k * E(end, w.write): [BT, BV]
-        b_product_wv = b_dh_k * tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None]
+        b_product_wv = scaled_dot(
+            b_k, b_dh.to(dtype), tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_q = tl.load(
             q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
-        # q k: [BT, BT]
-        b_q_k = tl.dot(b_k, tl.trans(b_q), input_precision=PRECISION)
-        # E(t0.read, w.write): [BT, BT]
-        b_decay_wt0 = tl.where(
-            m_upper, tl.exp2((b_W[None, :] - b_W[:, None]) + (b_G[None, :] - b_G[:, None])), 0.0
-        )
         # P_t0wT = q k * E(t0.read, w.write): [BT, BT]
-        b_PT = b_q_k * b_decay_wt0
+        b_PT = decayed_dot(
+            b_k,
+            tl.trans(b_q),
+            m_upper,
+            (b_W[None, :], b_G[None, :]),
+            (b_W[:, None], b_G[:, None]),
+            ORDER,
+            PRECISION,
+        )
         b_do = tl.load(
             do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
         )
@@ -460,19 +469,17 @@ def retention_values_bwd_role(
         b_scaled_wv = scale * b_dot_wv
         # dv = ein_w * E(end, w.write) + scale ein_w: [BT, BV]
         b_dv = b_product_wv + b_scaled_wv
-        # dS_end * E(end, start): [BK, BV]
-        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
-        # dO_t0 = scale dO: [BT, BV]
-        b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
-        )
         tl.store(
             dv + row[:, None] * V + o_v[None, :],
             b_dv.to(dv.dtype.element_ty),
             mask=m_t[:, None] & m_v[None, :],
         )
+        # dS_end * E(end, start): [BK, BV]
+        b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        # dO_t0 = scale dO: [BT, BV]
+        b_dO = scale * b_do.to(tl.float32)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_kv + b_dot_kv
 
 
@@ -513,6 +520,8 @@ def retention_scans_bwd_kernel(
     PV: tl.constexpr,
     NB: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """Both scans side by side: each role walks over the chunks on its own."""
     NK, NV = tl.cdiv(K, BK), tl.cdiv(V, BV)
@@ -548,6 +557,7 @@ def retention_scans_bwd_kernel(
             PV,
             NB,
             PRECISION,
+            SCALES,
         )
     elif i_r < NK + NK:
         retention_keys_bwd_role(
@@ -580,6 +590,7 @@ def retention_scans_bwd_kernel(
             PV,
             NB,
             PRECISION,
+            SCALES,
         )
     else:
         retention_values_bwd_role(
@@ -605,6 +616,8 @@ def retention_scans_bwd_kernel(
             PK,
             BV,
             PRECISION,
+            SCALES,
+            ORDER,
         )
 
 
@@ -686,6 +699,7 @@ def retention_states_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over the chunks and keeps it before each of them."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
@@ -709,30 +723,30 @@ def retention_states_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
-        b_v = load_rows(
-            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
-        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
-        b_g = tl.where(b_g < -256.0, -256.0, b_g)
-        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
-        b_W_end = tl.sum(b_g_whole, 0)
-        b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         p_s = ((i_c + i_t).to(tl.int64) * H + i_h) * (K * V)
         tl.store(
             h + p_s + o_k[:, None] * V + o_v[None, :],
             b_h.to(dtype),
             mask=m_k[:, None] & m_v[None, :],
         )
+        b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
+        b_g = tl.where(b_g < -256.0, -256.0, b_g)
+        b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
+        b_W_end = tl.sum(b_g_whole, 0)
+        b_G_end = tl.sum(b_g - b_g_whole, 0)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # E(end, w.write) * v: [BT, BV]
-        b_product_wv = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v.to(tl.float32)
+        b_k = load_rows(k, row_k, m_t, o_k, m_k, K, (i_bh // H, i_h // (H // H_k), i_t * BT, 0))
+        b_v = load_rows(
+            v, row_v, m_t, o_v, m_v, V, (i_bh // H, i_h // (H // H_v), i_t * BT, i_v * BV)
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # k E(end, w.write) * v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k), b_product_wv.to(dtype), input_precision=PRECISION)
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_v, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_h = b_product_kv + b_dot_kv
     tl.store(
         ht + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -764,6 +778,8 @@ def retention_output_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
+    ORDER: tl.constexpr,
 ):
     """What is read of every chunk, from the states before them."""
     NV = tl.cdiv(V, BV)
@@ -804,20 +820,22 @@ def retention_output_fwd_kernel(
     b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
     b_W = tl.cumsum(b_g_whole, 0)
     b_G = tl.cumsum(b_g - b_g_whole, 0)
-    # q k: [BT, BT]
-    b_q_k = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-    # E(t0.read, w.write): [BT, BT]
-    b_decay_t0w = tl.where(
-        m_lower, tl.exp2((b_W[:, None] - b_W[None, :]) + (b_G[:, None] - b_G[None, :])), 0.0
-    )
     # P_t0w = q k * E(t0.read, w.write): [BT, BT]
-    b_P = b_q_k * b_decay_t0w
+    b_P = decayed_dot(
+        b_q,
+        tl.trans(b_k),
+        m_lower,
+        (b_W[:, None], b_G[:, None]),
+        (b_W[None, :], b_G[None, :]),
+        ORDER,
+        PRECISION,
+    )
     # P_t0w v: [BT, BV]
     b_P_v = tl.dot(b_P.to(dtype), b_v, input_precision=PRECISION)
-    # q S_0: [BT, BV]
-    b_q_h = tl.dot(b_q, b_h, input_precision=PRECISION)
+    # E(t0.read, start) * q S_0: [BT, BV]
+    b_product_t0v = scaled_dot(b_q, b_h, tl.exp2(b_W + b_G), SCALES, PRECISION)
     # O_t0 = P_t0w v + E(t0.read, start) * ein_t0: [BT, BV]
-    b_O = b_P_v + tl.exp2(b_W + b_G)[:, None] * b_q_h
+    b_O = b_P_v + b_product_t0v
     tl.store(
         o + row[:, None] * V + o_v[None, :],
         (scale * b_O).to(o.dtype.element_ty),
@@ -846,13 +864,13 @@ def retention_summary_fwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the state over a segment, and W - V columns beside it."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(W, BV), tl.program_id(0) // tl.cdiv(W, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = k.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -870,26 +888,26 @@ def retention_summary_fwd_kernel(
         m_t = o_t < T
         row_k = (i_0 + o_t) * H_k + i_h // (H // H_k)
         row_v = (i_0 + o_t) * H_v + i_h // (H // H_v)
-        b_k = tl.load(
-            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
-        b_v = tl.load(
-            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # E(end, start) * S_0: [BK, BV]
         b_product_kv = tl.exp2(b_W_end + b_G_end) * b_h
-        # E(end, w.write) * v: [BT, BV]
-        b_product_wv = tl.exp2((b_W_end - b_W) + (b_G_end - b_G))[:, None] * b_v.to(tl.float32)
+        b_k = tl.load(
+            k + row_k[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
+        )
+        b_v = tl.load(
+            v + row_v[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # k E(end, w.write) * v: [BK, BV]
-        b_dot_kv = tl.dot(tl.trans(b_k), b_product_wv.to(dtype), input_precision=PRECISION)
+        b_dot_kv = dot_of_scaled(
+            tl.trans(b_k), b_v, tl.exp2((b_W_end - b_W) + (b_G_end - b_G)), SCALES, PRECISION
+        )
         b_h = b_product_kv + b_dot_kv
     tl.store(
         passed + i_bh.to(tl.int64) * (K * W) + o_k[:, None] * W + o_v[None, :],
@@ -918,13 +936,13 @@ def retention_summary_bwd_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     PRECISION: tl.constexpr,
+    SCALES: tl.constexpr,
 ):
     """Carries the cotangent of the state back over a segment."""
     i_v, i_bh = tl.program_id(0) % tl.cdiv(V, BV), tl.program_id(0) // tl.cdiv(V, BV)
     i_h = i_bh % H
     i_0, T, _ = place_of_sequence(i_bh // H, T, cu_seqlens, first_chunks, BT)
     NT = tl.cdiv(T, BT)
-    dtype = do.dtype.element_ty
     o_i = tl.arange(0, BT)
     o_k = tl.arange(0, BK)
     m_k = o_k < K
@@ -941,28 +959,26 @@ def retention_summary_bwd_kernel(
         m_t = o_t < T
         row_q = (i_0 + o_t) * H_q + i_h // (H // H_q)
         row = (i_0 + o_t) * H + i_h
-        b_do = tl.load(
-            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
-        )
-        b_q = tl.load(
-            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
-        )
         row_g = (i_0 + o_t) * H_g + i_h // (H // H_g)
         b_g = tl.load(g + row_g, mask=m_t, other=0.0).to(tl.float32) * LOG2_E
         b_g = tl.where(b_g < -256.0, -256.0, b_g)
         b_g_whole = tl.floor(b_g * 256.0 + 0.5) * 0.00390625
         b_W_end = tl.sum(b_g_whole, 0)
         b_G_end = tl.sum(b_g - b_g_whole, 0)
-        b_W = tl.cumsum(b_g_whole, 0)
-        b_G = tl.cumsum(b_g - b_g_whole, 0)
         # dS_end * E(end, start): [BK, BV]
         b_product_kv = b_dh * tl.exp2(b_W_end + b_G_end)
+        b_do = tl.load(
+            do + row[:, None] * V + o_v[None, :], mask=m_t[:, None] & m_v[None, :], other=0.0
+        )
         # dO_t0 = scale dO: [BT, BV]
         b_dO = scale * b_do.to(tl.float32)
-        # dO_t0 * E(t0.read, start) q: [BK, BV]
-        b_dot_kv = tl.dot(
-            tl.trans(b_q), (b_dO * tl.exp2(b_W + b_G)[:, None]).to(dtype), input_precision=PRECISION
+        b_q = tl.load(
+            q + row_q[:, None] * K + o_k[None, :], mask=m_t[:, None] & m_k[None, :], other=0.0
         )
+        b_W = tl.cumsum(b_g_whole, 0)
+        b_G = tl.cumsum(b_g - b_g_whole, 0)
+        # dO_t0 * E(t0.read, start) q: [BK, BV]
+        b_dot_kv = dot_of_scaled(tl.trans(b_q), b_dO, tl.exp2(b_W + b_G), SCALES, PRECISION)
         b_dh = b_product_kv + b_dot_kv
     tl.store(
         passed + i_bh.to(tl.int64) * (K * V) + o_k[:, None] * V + o_v[None, :],
@@ -1009,6 +1025,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1037,6 +1054,7 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1064,6 +1082,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1093,6 +1113,8 @@ def forward(v, q, k, g, state, scale, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
+            ORDER=config.get("order", "product"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1143,6 +1165,7 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
             BK=config["BK"],
             BV=config["BV"],
             PRECISION=dot_precision(dtype, config),
+            SCALES=config.get("scales", "computed"),
             num_warps=config["num_warps"],
             num_stages=config["num_stages"],
         )
@@ -1194,6 +1217,8 @@ def backward(saved, v, q, k, g, scale, do, d_state, chunk_size, packed=None):
         PV=whole_tile(V),
         NB=2,
         PRECISION=dot_precision(dtype, config),
+        SCALES=config.get("scales", "computed"),
+        ORDER=config.get("order", "product"),
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
     )

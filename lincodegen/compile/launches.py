@@ -76,6 +76,8 @@ def job_of(
         **dict(launch.fixed),
         "PRECISION": config.precision or "ieee",
         "INVERSE": config.inverse or "ieee",
+        "SCALES": config.scales or "computed",
+        "ORDER": config.order or "product",
     }
     if config.descriptors:
         for name, axis in launch.row_tiles:

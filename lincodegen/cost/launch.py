@@ -71,6 +71,20 @@ def resident_programs(compiled: Compiled, config: Config, target: Target) -> int
     )
 
 
+def spilled_bytes(compiled: Compiled, config: Config, target: Target) -> int:
+    """Bytes that go to the stack and back in a program, each once."""
+    return 2 * compiled.stack_bytes * config.num_warps * target.warp_size
+
+
+def holds_stacks(compiled: Compiled, resident: int, config: Config, target: Target) -> bool:
+    """Whether a multiprocessor has room for the stacks of its programs beside shared memory.
+
+    Both lie in the same memory; what does not fit goes to the caches behind it and beyond.
+    """
+    stack = compiled.stack_bytes * config.num_warps * target.warp_size
+    return resident * (stack + compiled.shared_bytes) <= target.shared_per_multiprocessor
+
+
 def rounds(programs: int, resident: int, target: Target) -> int:
     """How many times over the multiprocessors are filled with programs."""
     return -(-programs // (resident * target.multiprocessors))

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lincodegen.cost.around import Around, TorchStep
-from lincodegen.cost.launch import Compiled, Default, resident_programs, rounds
+from lincodegen.cost.launch import (
+    Compiled,
+    Default,
+    holds_stacks,
+    resident_programs,
+    rounds,
+    spilled_bytes,
+)
 from lincodegen.cost.predict import Load, Prediction, predict
 from lincodegen.cost.sizes import CallSizes, KernelSizes
 from lincodegen.cost.traffic import PARTS, Access, Tensors, group_tensors, kernel_traffic
@@ -29,6 +36,7 @@ class KernelLaunch:
         resident: programs on a multiprocessor at a time; None if no compile is on record.
         rounds: times over that the multiprocessors are filled; None likewise.
         once: its arithmetic, every product once; ``executed`` counts what programs repeat.
+        spilled: bytes that go to the stack and back, in all.
     """
 
     default: Default
@@ -40,6 +48,7 @@ class KernelLaunch:
     rounds: int | None
     once: Work
     executed: Work
+    spilled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +191,16 @@ def kernel_cost(
     products = max(dots_in_a_row(scan) for scan in scans)
     chunks = max(scan.steps for scan in scans)
     resident = filled = None
+    spilled = beyond = 0
     if compiled is not None:
         resident = resident_programs(compiled, sizes.config, target)
         filled = rounds(programs, resident, target)
-    size = sum(a.bytes * a.walks for a in accesses)
-    load = Load(size, executed, programs, resident, chunks * products, filled)
+        spilled = spilled_bytes(compiled, sizes.config, target) * programs * max(1, chunks)
+        beyond = 0 if holds_stacks(compiled, resident, sizes.config, target) else spilled
+    size = sum(a.bytes * a.walks for a in accesses) + beyond
+    # a lane moves four bytes at a time
+    issued = executed.plus(Work(vector=spilled // 4))
+    load = Load(size, issued, programs, resident, chunks * products, filled)
     launch = KernelLaunch(
         Default(sizes.used, compiled),
         programs,
@@ -197,6 +211,7 @@ def kernel_cost(
         filled,
         once,
         executed,
+        spilled,
     )
     return LaunchCost(label, launch, accesses, predict(load, target))
 
@@ -300,7 +315,7 @@ class _Model:
         chunk_size = min(default.config.chunk_size, self.sizes.longest_chunk)
         if chunk_size == default.config.chunk_size:
             return default
-        return Default(replace(default.config, chunk_size=chunk_size), None)
+        return Default(default.config._replace(chunk_size=chunk_size), None)
 
     def _torch(self, step: TorchStep) -> LaunchCost:
         size = sum(a.bytes for a in step.accesses)
@@ -337,7 +352,7 @@ def _notes(defaults: Mapping[str, Default], target: Target) -> Iterable[str]:
     for other in sorted(records - {target.name}):
         yield f"no compile record for {target.name}: occupancy from that of {other}"
     if any(d.compiled and d.compiled.stack_bytes for d in defaults.values()):
-        yield "the traffic of spilled registers is not timed"
+        yield "spilled registers are taken to move twice a chunk, to memory where they are too many"
     if target.reached_bandwidth is None:
         yield "rates are the data sheet's peaks: nothing says what this device reaches"
     if target.exp2_lanes is None:

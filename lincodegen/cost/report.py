@@ -84,7 +84,7 @@ def _direction_lines(cost: OpCost, direction: DirectionCost) -> list[str]:
     rows.append(("total", *map(_number, total), *([""] * 5), _ms(direction.seconds), ""))
     lines = _table(rows)
     for launch in direction.launches:
-        lines += ["", f"  {launch.label}{_setting(launch.kernel)}", *_details(launch, n)]
+        lines += ["", f"  {launch.label}{_setting(launch.kernel, n)}", *_details(launch, n)]
     again = direction.touched_again()
     if again:
         lines += ["", "  touched by several:"]
@@ -113,7 +113,7 @@ def _row(launch: LaunchCost, n: int) -> tuple[str, ...]:
     )
 
 
-def _setting(kernel: KernelLaunch | None) -> str:
+def _setting(kernel: KernelLaunch | None, n: int) -> str:
     """Configuration, occupancy and compiled resources of a kernel."""
     if kernel is None:
         return ": in PyTorch, at least"
@@ -124,10 +124,12 @@ def _setting(kernel: KernelLaunch | None) -> str:
         place = f"{kernel.resident} on a multiprocessor, {kernel.rounds} round{many}"
     chain = f", {kernel.chunks} chunks of {kernel.products} products" if kernel.chunks else ""
     compiled = kernel.default.compiled
+    size = _number(kernel.spilled / n)
+    spilled = f"; {size} B per token and head to the stack and back" if kernel.spilled else ""
     return (
         f": chunk {c.chunk_size}, tiles {c.tile_k} x {c.tile_v}, {c.num_warps} warps, "
         f"{c.num_stages} stages; {place}{chain}"
-        f"\n    compiled: {compiled if compiled is not None else 'no record'}"
+        f"\n    compiled: {compiled if compiled is not None else 'no record'}{spilled}"
     )
 
 
@@ -221,8 +223,9 @@ def _launch_json(launch: LaunchCost, n: int) -> dict[str, object]:
 def _kernel_json(kernel: KernelLaunch, n: int) -> dict[str, object]:
     compiled = kernel.default.compiled
     return {
-        "config": asdict(kernel.default.config),
+        "config": kernel.default.config._asdict(),
         "compiled": None if compiled is None else asdict(compiled),
+        "spilled_bytes": kernel.spilled / n,
         "programs": kernel.programs,
         "resident": kernel.resident,
         "rounds": kernel.rounds,

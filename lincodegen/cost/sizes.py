@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
 from lincodegen.config import Config
@@ -108,7 +108,7 @@ class KernelSizes:
         """The configuration with whole axes where the kernel cuts none."""
         cut = self.kernel.cut
         tiles = {a: self._tile(a) if a in cut else self._whole(a) for a in self._axes}
-        return replace(self.config, **{f"tile_{a}": tile for a, tile in tiles.items()})
+        return self.config._replace(**{f"tile_{a}": tile for a, tile in tiles.items()})
 
     @property
     def _axes(self) -> tuple[str, ...]:

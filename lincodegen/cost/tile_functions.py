@@ -20,8 +20,8 @@ class Decays:
 
     Attributes:
         tokens: tokens of a chunk.
-        logs: log decays a token.
-        parts: 16-bit parts in which a float32 log decay goes through a product.
+        logs: log decays a token; 0 if they are summed for another product already.
+        parts: 16-bit parts in which a log decay goes through a product.
         alike: whether both axes stand at the same points: one sum serves both.
     """
 
@@ -39,7 +39,12 @@ class Decays:
     def entries(self, lengths: Lengths) -> int:
         """Exponentials of one sum per row axis."""
         rows, columns, channels = lengths
-        return (rows if self.alike else rows + columns) * channels
+        return (rows if self.alike else rows + columns) * channels if self.logs else 0
+
+    @property
+    def dots(self) -> int:
+        """Matrix products of a sum, one after the other: sums of both axes overlap."""
+        return self.parts if self.logs else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def bounded_contract(lengths: Lengths, decays: Decays, gram: bool) -> Count:
         operand_dots=flops + 2 * rows * columns * channels,
         vector=MASK_OPS * masks + 2 * scaled + masked,
         exp2=decays.entries(lengths),
-        products=1 + decays.parts,
+        products=1 + decays.dots,
     )
 
 
@@ -108,5 +113,5 @@ def halved_contract(lengths: Lengths, decays: Decays, gram: bool) -> Count:
         operand_dots=levels * (flops + 2 * rows * columns * channels),
         vector=levels * level + own,
         exp2=levels * decays.entries(lengths),
-        products=levels * (1 + decays.parts),
+        products=levels * (1 + decays.dots),
     )

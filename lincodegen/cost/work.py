@@ -18,6 +18,7 @@ from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
 from lincodegen.schedule.numerics import factored
 from lincodegen.schedule.plan import Kernel, computed
+from lincodegen.schedule.together import loop_stages, points, together
 
 CLOCK_OPS = 8
 """Operations that cut a log decay into whole part and rest, beside its two running sums."""
@@ -69,11 +70,14 @@ def kernel_work(sizes: KernelSizes) -> tuple[Work, Work]:
     once, executed = Work(), Work()
     axis, tiles = sizes.kernel.tiled, sizes.tiles
     made = kernel_tiles(sizes.program, sizes.kernel)
+    summed = summed_before(sizes.program, sizes.kernel, made)
     clocks = {log.id for tile in made if tile.op == "decay" for log in tile.args}
     for tile in made:
         # decayed products sum log decays themselves
         counted = tile.op != "log_decay" or tile.id in clocks
-        count = tile_count(tile, sizes) if counted else Count(vector=sizes.entries(tile.axes))
+        count = Count(vector=sizes.entries(tile.axes))
+        if counted:
+            count = tile_count(tile, sizes, tile.id in summed)
         work = _as_work(count, sizes.call.dtype)
         shared = axis is not None and axis in (*tile.axes, *contracted(tile))
         executed = executed.plus(work.times(tiles))
@@ -89,7 +93,14 @@ def kernel_work(sizes: KernelSizes) -> tuple[Work, Work]:
 def dots_in_a_row(sizes: KernelSizes) -> int:
     """Matrix products of one chunk of one program, each of which waits for the one before."""
     tiles = kernel_tiles(sizes.program, sizes.kernel)
-    return sum(tile_count(tile, sizes).products for tile in tiles)
+    summed = summed_before(sizes.program, sizes.kernel, tiles)
+    return sum(tile_count(tile, sizes, tile.id in summed).products for tile in tiles)
+
+
+def summed_before(program: Program, kernel: Kernel, tiles: list[Tile]) -> set[int]:
+    """The decayed products whose log decays another of their group sums."""
+    groups = together(program, tiles, loop_stages(tiles, kernel.looped))
+    return {tile.id for group in groups for tile in group[1:]}
 
 
 def _as_work(count: Count, dtype: str) -> Work:
@@ -99,14 +110,17 @@ def _as_work(count: Count, dtype: str) -> Work:
     return Work({n: f for n, f in dots.items() if f}, count.vector, count.exp2)
 
 
-def tile_count(tile: Tile, sizes: KernelSizes) -> Count:
-    """The arithmetic of one tile in one program, for one chunk."""
+def tile_count(tile: Tile, sizes: KernelSizes, summed: bool = False) -> Count:
+    """The arithmetic of one tile in one program, for one chunk.
+
+    ``summed``: its log decays are summed for another decayed product already.
+    """
     n = sizes.entries(tile.axes)
     match tile.op:
         case "ein":
             return _product(tile, sizes)
         case "contract":
-            return _decayed_product(tile, sizes)
+            return _decayed_product(tile, sizes, summed)
         case "inverse":
             return inverse(sizes.length(tile.axes[0]))
         case "decay":
@@ -136,16 +150,13 @@ def _product(tile: Tile, sizes: KernelSizes) -> Count:
     return Count(vector=2 * entries)
 
 
-def _decayed_product(tile: Tile, sizes: KernelSizes) -> Count:
+def _decayed_product(tile: Tile, sizes: KernelSizes, summed: bool) -> Count:
     to, origin = tile.attr
     lengths = (sizes.length(to.axis), sizes.length(origin.axis), sizes.length("k"))
-    parts = 3 if sizes.call.dtype == "fp32" else 2
-    group, form = sizes.program.form.group, sizes.program.form
-    points = [
-        [group.clocks(getattr(s, at.moment))[1] for s in form.slots(at.axis)] for at in (to, origin)
-    ]
-    alike = points[0] == points[1]
-    decays = Decays(sizes.config.chunk_size, len(tile.args) - 2, parts, alike)
+    parts = 3 if sizes.call.dtype == "fp32" else 1
+    alike = points(sizes.program, to) == points(sizes.program, origin)
+    logs = 0 if summed else len(tile.args) - 2
+    decays = Decays(sizes.config.chunk_size, logs, parts, alike)
     gram = "k" not in tile.axes
-    bounded = factored(group) and sizes.call.dtype != "fp16"
+    bounded = factored(sizes.program.form.group) and sizes.call.dtype != "fp16"
     return (bounded_contract if bounded else halved_contract)(lengths, decays, gram)

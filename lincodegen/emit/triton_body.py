@@ -6,17 +6,22 @@ from dataclasses import dataclass, field
 
 from lincodegen.emit.formula import formula
 from lincodegen.emit.names import Names
+from lincodegen.emit.triton_decayed import decayed_text
+from lincodegen.emit.triton_products import factors, fused_text, product_in, product_text
 from lincodegen.emit.triton_rows import Clocks, Rows, check_axes
 from lincodegen.emit.triton_sums import running_text
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile, contracted, is_dot, strip
 from lincodegen.program.orient import oriented
 from lincodegen.program.program import Program
-from lincodegen.schedule.numerics import factored
 from lincodegen.schedule.plan import Kernel, Stored, computed
+from lincodegen.schedule.together import gathered, loop_stages, together
 
 LEAVES = ("load", "log_decay", "carry", "cotangent")
+HEAVY = ("running", "reduce", "inverse", "diagonal")
 WIDTH = 70
+
+_SIDES = "[:, None]", "[None, :]"
 
 
 @dataclass(slots=True)
@@ -44,6 +49,9 @@ class Body:
     _map: dict[int, Tile] = field(default_factory=dict)
     _given: dict[int, Stored] = field(default_factory=dict)
     _order: list[Tile] = field(default_factory=list)
+    _products: dict[int, Tile] = field(default_factory=dict)
+    _group: dict[int, tuple[Tile, ...]] = field(default_factory=dict)
+    _shared: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows = Rows(self.program)
@@ -61,9 +69,16 @@ class Body:
         for stored in self.kernel.outputs:
             self.names.given.setdefault(self.mapped(stored.tile).id, stored.name)
         roots = [self.mapped(t) for t in self.kernel.roots]
-        self._order = computed(roots, self.kernel.given)
+        if not self.kernel.carry:
+            # what holds most registers is made, and stored, first
+            roots.sort(key=lambda t: -len(t.axes))
+        order = computed(roots, self.kernel.given)
+        self._stage = loop_stages(order, self.kernel.looped)
+        groups = together(self.program, order, self._stage)
+        self._group = {tile.id: group for group in groups for tile in group}
+        self._order = gathered(order, groups)
         self._count(roots)
-        self._sort()
+        self._products = {t.id: found for t in self._order if (found := product_in(self, t))}
 
     def mapped(self, tile: Tile) -> Tile:
         """The tile that stands for an original one in this kernel."""
@@ -76,28 +91,6 @@ class Body:
                 self._uses[inner.id] = self._uses.get(inner.id, 0) + (tile.op != "rename")
         for root in roots:
             self._uses[strip(root).id] = self._uses.get(strip(root).id, 0) + 1
-
-    def _sort(self) -> None:
-        """Each tile's place relative to the loop over the looped axis."""
-        axis = self.kernel.looped
-        for tile in self._order:
-            stages = [self._stage.get(a.id, self._leaf_stage(a)) for a in tile.args]
-            if axis is None:
-                self._stage[tile.id] = "before"
-            elif axis in contracted(tile):
-                self._stage[tile.id] = "sum"
-            elif "sum" in stages or "after" in stages:
-                self._stage[tile.id] = "after"
-            elif axis in tile.axes:
-                self._stage[tile.id] = "inside"
-            else:
-                self._stage[tile.id] = "before"
-
-    def _leaf_stage(self, tile: Tile) -> str:
-        axis = self.kernel.looped
-        if axis is not None and axis in tile.axes:
-            return "inside"
-        return self._stage.get(strip(tile).id, "before")
 
     def assume(self, tile: Tile, name: str) -> None:
         """Has a tile that the kernel's template computes."""
@@ -118,6 +111,10 @@ class Body:
             if tile.op == "rename" or tile.op in LEAVES or tile.id in self._done:
                 continue
             check_axes(tile)
+            if len(self._group.get(tile.id, ())) > 1 and tile.id not in self._shared:
+                self._together(self._group[tile.id])
+            if tile.id in self._done:
+                continue
             if self._stage[tile.id] == "sum":
                 self._accumulate(tile)
             elif self._deserves(tile):
@@ -127,7 +124,9 @@ class Body:
         carry = self.kernel.carry
         if carry and tile is self.mapped(carry.update) and self._uses.get(tile.id, 0) < 2:
             return False
-        heavy = is_dot(tile) or tile.op in ("running", "reduce", "inverse", "diagonal")
+        if tile in self._products.values():
+            return False
+        heavy = is_dot(tile) or tile.id in self._products or tile.op in HEAVY
         return heavy or self._uses.get(tile.id, 0) > 1 or tile.id in self.program.graph.names
 
     def _name(self, tile: Tile) -> str:
@@ -190,6 +189,15 @@ class Body:
             name = self.program.operand(tile).name
         self.loads[name] = tile.axes
         return f"b_{name}"
+
+    def inline(self, tile: Tile) -> bool:
+        """Whether a tile has no name and is needed once."""
+        named = tile.id in self.program.graph.names or tile.id in self._given
+        return not named and self._uses.get(tile.id, 0) == 1
+
+    def summed(self, tile: Tile) -> bool:
+        """Whether the loop over the looped axis adds a tile up."""
+        return self._stage.get(tile.id) == "sum"
 
     def raw(self, tile: Tile) -> bool:
         """Whether a tile is as loaded, in the operands' dtype."""
@@ -279,13 +287,10 @@ class Body:
     def _ein(self, tile: Tile) -> tuple[str, int]:
         x, y = tile.args
         over = contracted(tile)
-        if len(over) == 1 and len(tile.axes) == 2 and len(x.axes) == len(y.axes) == 2:
-            row, column = tile.axes
-            left, right = (x, y) if row in x.axes else (y, x)
-            if column in right.axes:
-                a = self.dot_value(left, (row, over[0]))
-                b = self.dot_value(right, (over[0], column))
-                return f"tl.dot({a}, {b}, input_precision=PRECISION)", 2
+        if factors(tile):
+            return product_text(self, tile), 2
+        if tile.id in self._products:
+            return fused_text(self, tile, self._products[tile.id]), 2
         if x.op == y.op == "decay" and x.args and not y.args:
             # of pairs of two tokens alone: one mask is part of the other
             return self._decay(x, y), 2
@@ -300,9 +305,8 @@ class Body:
         to, origin, channel = tile.attr
         masked = (mask or tile).attr[:2]
         pair = not to.border and not origin.border
-        turned = pair and tile.axes[0] != to.axis
         if not tile.args:
-            return f"tl.where({self._mask(to, origin, turned)}, 1.0, 0.0)"
+            return f"tl.where({self.mask(to, origin, tile.axes[0] != to.axis)}, 1.0, 0.0)"
         if channel and self.kernel.first:
             return self.clocks.from_border(to, origin)
         end = self.clocks.at(to, bool(channel))
@@ -313,11 +317,26 @@ class Body:
             index = "[None, :]" if channel else ""
             gaps = (f"({a}{index} - {b})" for a, b in zip(end, start, strict=True))
             return f"tl.exp2({' + '.join(gaps)})"
-        row, column = ("[None, :]", "[:, None]") if turned else ("[:, None]", "[None, :]")
+        turned = tile.axes[0] != to.axis
+        row, column = _SIDES[::-1] if turned else _SIDES
         gap = " + ".join(f"({a}{row} - {b}{column})" for a, b in zip(end, start, strict=True))
-        return f"tl.where({self._mask(masked[0], masked[1], turned)}, tl.exp2({gap}), 0.0)"
+        return f"tl.where({self.mask(masked[0], masked[1], turned)}, tl.exp2({gap}), 0.0)"
 
-    def _mask(self, to: At, origin: At, turned: bool) -> str:
+    def decay_parts(self, tile: Tile) -> tuple[str, str, str]:
+        """Of decays between rows: their mask, the clocks of the later rows and of the earlier."""
+        to, origin, _ = tile.attr
+        turned = tile.axes[0] != to.axis
+        later, earlier = (
+            f"({a}{side}, {b}{side})"
+            for (a, b), side in zip(
+                (self.clocks.at(to, False), self.clocks.at(origin, False)),
+                _SIDES[::-1] if turned else _SIDES,
+                strict=True,
+            )
+        )
+        return self.mask(to, origin, turned), later, earlier
+
+    def mask(self, to: At, origin: At, turned: bool) -> str:
         """The name of a visibility mask."""
         text = self.rows.visible(to, origin, turned)
         if text not in self.masks:
@@ -334,28 +353,23 @@ class Body:
         return self.masks[text]
 
     def _contract(self, tile: Tile) -> str:
-        x, y = tile.args[:2]
-        to, origin = tile.attr
-        tail = self.clocks.between(to, origin)
-        if "k" not in tile.axes:
-            left, right = (x, y) if x.axes[0] == to.axis else (y, x)
-            tool = f"{self._kind()}_gram"
-            self.tools.add(tool)
-            text = f"{tool}({self.value(left)}, {self.value(right)}, {tail})"
-            turned = tile.axes[0] != to.axis
-            if turned:
-                raise EmitError("a decayed gram is needed in both orientations")
-            return f"tl.where({self._mask(to, origin, False)}, {text}, 0.0)"
-        weight, values = (x, y) if "k" not in x.axes else (y, x)
-        by_row = tile.axes[0] == to.axis
-        tool = f"{self._kind()}_{'rows' if by_row else 'columns'}"
-        self.tools.add(tool)
-        axes = (tile.axes[0], next(a for a in weight.axes if a != tile.axes[0]))
-        p = self.float_value(weight)
-        p = p if weight.axes == axes else f"tl.trans({p})"
-        masked = f"tl.where({self._mask(to, origin, not by_row)}, {p}, 0.0)"
-        return f"{tool}({masked}, {self.value(values)}, {tail})"
+        """A decayed product alone, or of a group whose statement stands before."""
+        text = self._shared.get(tile.id) or f"{decayed_text(self, self._group[tile.id])}[0]"
+        if "k" in tile.axes:
+            return text
+        return f"tl.where({self.mask(*tile.attr, turned=False)}, {text}, 0.0)"
 
-    def _kind(self) -> str:
-        """Which tile functions hold for the decays: those for bounded ones, or the general."""
-        return "bounded" if factored(self.program.form.group) else "decayed"
+    def _together(self, group: tuple[Tile, ...]) -> None:
+        """One statement for decayed products that share their decays."""
+        text = decayed_text(self, group)
+        lines = self.lines_of(group[0])
+        for tile in group:
+            self._shared[tile.id] = name = self._name(tile)
+            if "k" in tile.axes and self._stage[tile.id] != "sum":
+                self._done[tile.id] = name
+            else:
+                # yet to be masked, and to be added to what other tiles of the loop gave
+                self._shared[tile.id] = f"{name}_E"
+        names = ", ".join(self._shared[tile.id] for tile in group)
+        comments = [self._comment(tile) for tile in group]
+        lines.append("\n".join([*comments, f"{names} = {text}"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from lincodegen.emit.pruning import at_first_use, identifiers, pruned
+from lincodegen.emit.pruning import at_first_use, identifiers, pruned, when_made
 from lincodegen.emit.templates import render
 from lincodegen.emit.triton_body import Body
 from lincodegen.emit.triton_docs import KERNEL_DOCS
@@ -68,33 +68,28 @@ class KernelPrinter:
         if carry is None:
             raise InternalError("a scan without a carry")
         update = self.body.value(self.body.mapped(carry.update))
-        after = [*self.body.before, *stores["after"], f"{self._carry_name()} = {update}"]
+        after = when_made(stores["after"], self.body.before)
+        after.append(f"{self._carry_name()} = {update}")
         index, lines, _, _ = self._heading()
         kept = "NB dtype" if carry.borders else "dtype"
         used = [*after, *_STATE_WORDS, *([kept] if carry.kept else [])]
         lines = pruned(lines, used)
-        if self._late_loads:
-            # an operand is loaded, or decayed, just before its product: few live at a time
-            after = at_first_use([x for x in lines if x.startswith("b_")], after)
-            lines = [x for x in lines if not x.startswith("b_")]
-            used = [*used, *after]
+        # an operand is loaded, or decayed, just before its product: few live at a time
+        after = at_first_use([x for x in lines if x.startswith("b_")], after)
+        lines = [x for x in lines if not x.startswith("b_")]
+        used = [*used, *after]
         index = pruned(index, [*lines, *used])
         parameters = self._parameters("\n".join([*index, *lines, *used]))
         return render(
             "kernels/scan.py.jinja", self._scan(parameters, index, lines, after)
         ), parameters
 
-    @property
-    def _late_loads(self) -> bool:
-        """Whether what a chunk loads is loaded where it is first needed."""
-        return self.body.clocks.from_borders
-
     def _chunk_text(self, stores: dict[str, list[str]]) -> tuple[str, list[str]]:
         """A kernel of one chunk, with a loop over tiles of an axis or without; its parameters."""
         index, head, loads, clocks = self._heading()
         before = [*head, *self.body.before]
         inside = [*self.body.inside, *stores["inside"]]
-        after = [*self.body.after, *stores["after"]]
+        after = when_made(stores["after"], self.body.after)
         inside = [*pruned([*loads["inside"], *clocks["inside"]], [*inside, *after]), *inside]
         before = pruned(before, [*inside, *after])
         if self.kernel.looped:
@@ -167,7 +162,7 @@ class KernelPrinter:
         sizes += [EXTENDED] if self.kernel.beside else []
         borders = ["NB"] if "NB" in words else []
         names += [f"{s}: tl.constexpr" for s in (*sizes, "BT", *tiles, *borders)]
-        names += [f"{s}: tl.constexpr" for s in ("PRECISION", "INVERSE") if s in words]
+        names += [f"{s}: tl.constexpr" for s in CHOICES if s in words]
         return names
 
     # -- lines -----------------------------------------------------------------------------
@@ -362,4 +357,6 @@ class KernelPrinter:
         return f"i_v, i_bh = tl.program_id(0) % {programs}, tl.program_id(0) // {programs}"
 
 
+CHOICES = ("PRECISION", "INVERSE", "SCALES", "ORDER")
+"""Constexpr parameters by which a kernel is told how to compute what it does."""
 _STATE_WORDS = (f"o_k m_k o_v m_v m_{EXTENDED} T",)

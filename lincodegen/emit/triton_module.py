@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from lincodegen.emit.triton_loads import LOADING
+from lincodegen.emit.triton_products import FUNCTIONS
 from lincodegen.emit.triton_roles import WHOLE, print_kernel
 from lincodegen.emit.triton_rows import EXTENDED, SIZES, TILES, Rows
 from lincodegen.emit.triton_text import KernelText
@@ -279,6 +280,9 @@ class _Launch:
             args.append("PRECISION=dot_precision(dtype, config)")
         if "INVERSE" in kernel.constants:
             args.append('INVERSE=config.get("inverse", "ieee")')
+        for name, usual in (("SCALES", "computed"), ("ORDER", "product")):
+            if name in kernel.constants:
+                args.append(f'{name}=config.get("{name.lower()}", "{usual}")')
         args += ['num_warps=config["num_warps"]', 'num_stages=config["num_stages"]']
         lines.append(f"    {kernel.name}[({grid},)]({', '.join(args)})")
         return lines
@@ -325,14 +329,16 @@ def module_header(tools: frozenset[str]) -> str:
     bounded = sorted(t for t in tools if t.startswith("bounded"))
     scans = sorted(tools & {"cut", "restored", "whole"})
     loading = sorted(tools.intersection(LOADING))
+    products = sorted(tools.intersection(FUNCTIONS))
     sequences = sorted(tools & {"first_border", "place_of_border", "sequence_of_border"})
     launch = sorted(tools & {"whole_tile"})
-    general = sorted(tools - {*bounded, *scans, *loading, *sequences, *launch, "keep"})
+    general = sorted(tools - {*bounded, *scans, *loading, *products, *sequences, *launch, "keep"})
     sources = {
         "bounded": bounded,
         "descriptors": ["rows_of"] if "load_rows" in loading else [],
         "launch": ["common_dtype", "dot_precision", "tiles", *launch],
         "packing": ["chunk_count", "numbered"],
+        "products": products,
         "rows": loading,
         "scans": scans,
         "schedules": [*sorted(tools & {"keep"}), "splits"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lincodegen.errors import EmitError
 from lincodegen.program.ir import At, Tile
 from lincodegen.program.program import Program
+from lincodegen.schedule.together import points
 
 SIZES = {"k": "K", "v": "V"}
 TILES = {"k": "BK", "v": "BV"}
@@ -181,22 +182,22 @@ class Clocks:
         return names
 
     def between(self, to: At, origin: At) -> str:
-        """What tile functions take of two points: log decays, those before each slot, OWN."""
+        """What tile functions take of two points: log decays, and those before each slot."""
         self.rows.used.setdefault("t")
-        form = self.rows.program.form
         logs = "".join(f"{name}, " for name in self._load("t", "tok", True)).strip()
-        reads, writes = self.passed(to, True), self.passed(origin, True)
+        reads, writes = (points(self.rows.program, at) for at in (to, origin))
+        return f"({logs}), {reads}, {writes}"
+
+    def within(self, to: At, origin: At) -> int:
+        """OWN of tile functions: 0 for no pair within a token; else 1, 2 if decays lie between."""
+        form = self.rows.program.form
         seen = [
-            (p, q)
-            for p, reader in zip(reads, form.slots(to.axis), strict=True)
-            for q, writer in zip(writes, form.slots(origin.axis), strict=True)
+            p == q
+            for p, reader in zip(self.passed(to, True), form.slots(to.axis), strict=True)
+            for q, writer in zip(self.passed(origin, True), form.slots(origin.axis), strict=True)
             if (writer.write or 0) < (reader.read or 0)
         ]
-        own = (1 if all(p == q for p, q in seen) else 2) if seen else 0
-        pairs = ((reads, to), (writes, origin))
-        # a dead slot holds zeros, wherever it stands
-        before = (p + p[-1:] * (self.rows.slots(at.axis) - len(p)) for p, at in pairs)
-        return f"({logs}), {', '.join(map(str, before))}, {own}"
+        return (1 if all(seen) else 2) if seen else 0
 
     def log_at_tokens(self, log: str) -> str:
         """The name of a scalar log decay in base 2, one a token."""
@@ -231,11 +232,6 @@ class Clocks:
         if start != bool(own):
             log = self._neighbour(log, "last" if start else "next")
         return self._once(name, f"tl.cumsum({log}, 0{'' if start else ', reverse=True'})")
-
-    @property
-    def from_borders(self) -> bool:
-        """Whether any decay was asked for by `from_border`."""
-        return any(line.startswith("b_Ek") for line in self.lines)
 
     def _once(self, name: str, exponent: str) -> str:
         line = f"{name} = tl.exp2({exponent})"

@@ -19,7 +19,7 @@ RESERVED = frozenset(
     (
         *("B", "T", "H", "K", "V", "W", "NT", "NK", "BT", "BK", "BV", "NR", "NC"),
         *("N", "NB", "NV", "PK", "PV"),
-        *("PRECISION", "INVERSE", "LOG2_E"),
+        *("PRECISION", "INVERSE", "SCALES", "ORDER", "LOG2_E"),
         *("tl", "torch", "triton", "dtype", "config", "tiles", "splits", "keep"),
         *("state", "saved", "i"),
         *("chunk_size", "batch", "length", "heads", "num_chunks", "S", "dS", "o", "do"),

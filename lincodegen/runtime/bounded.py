@@ -12,37 +12,39 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lincodegen.runtime.tiles import decayed_columns, decayed_gram, decayed_rows, prefix_sum
+from lincodegen.runtime.tiles import decayed_products, prefix_sum
 
 
 @triton.jit
-def bounded_gram(b_x, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[R, C]: sum_k x[r,k] y[c,k] decay(r, c), not yet masked."""
-    if b_x.dtype == tl.float16:
-        return decayed_gram(b_x, b_y, b_logs, READS, WRITES, OWN)
-    EXACT: tl.constexpr = b_x.dtype == tl.float32
-    b_left = (b_x * tl.exp2(prefix_sum(b_logs, READS, EXACT))).to(b_x.dtype)
-    b_right = (b_y * tl.exp2(-prefix_sum(b_logs, WRITES, EXACT))).to(b_x.dtype)
-    return tl.dot(b_left, tl.trans(b_right), input_precision="ieee")
+def _scaled(product, b_to, b_from, GRAM: tl.constexpr, dtype: tl.constexpr):
+    """A decayed product as one dot, between operands scaled by decays to and from the start."""
+    b_x, b_y = product[0], product[1]
+    b_right = (b_y * b_from).to(dtype)
+    if GRAM:
+        b_z = tl.dot((b_x * b_to).to(dtype), tl.trans(b_right), input_precision="ieee")
+    else:
+        b_z = tl.dot(b_x.to(dtype), b_right, input_precision="ieee") * b_to
+    return b_z
 
 
 @triton.jit
-def bounded_rows(b_p, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[R, K]: sum_c p[r,c] y[c,k] decay(r, c), p zero where a write is not visible."""
-    if b_y.dtype == tl.float16:
-        return decayed_rows(b_p, b_y, b_logs, READS, WRITES, OWN)
-    EXACT: tl.constexpr = b_y.dtype == tl.float32
-    b_right = (b_y * tl.exp2(-prefix_sum(b_logs, WRITES, EXACT))).to(b_y.dtype)
-    b_z = tl.dot(b_p.to(b_y.dtype), b_right, input_precision="ieee")
-    return b_z * tl.exp2(prefix_sum(b_logs, READS, EXACT))
-
-
-@triton.jit
-def bounded_columns(b_p, b_x, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[C, K]: sum_r p[c,r] x[r,k] decay(r, c), p [C, R] zero where not visible."""
-    if b_x.dtype == tl.float16:
-        return decayed_columns(b_p, b_x, b_logs, READS, WRITES, OWN)
-    EXACT: tl.constexpr = b_x.dtype == tl.float32
-    b_left = (b_x * tl.exp2(prefix_sum(b_logs, READS, EXACT))).to(b_x.dtype)
-    b_z = tl.dot(b_p.to(b_x.dtype), b_left, input_precision="ieee")
-    return b_z * tl.exp2(-prefix_sum(b_logs, WRITES, EXACT))
+def bounded_products(
+    KIND: tl.constexpr,
+    products,
+    b_logs,
+    READS: tl.constexpr,
+    WRITES: tl.constexpr,
+    dtype: tl.constexpr,
+):
+    """The same as `decayed_products`."""
+    if dtype == tl.float16:
+        return decayed_products(KIND, products, b_logs, READS, WRITES, dtype)
+    b_late = tl.exp2(prefix_sum(b_logs, READS, dtype == tl.float32))
+    b_early = tl.exp2(-prefix_sum(b_logs, WRITES, dtype == tl.float32))
+    b_to = b_early if KIND == "columns" else b_late
+    b_from = b_late if KIND == "columns" else b_early
+    b_scaled = ()
+    for j in tl.static_range(len(products)):
+        b_z = _scaled(products[j], b_to, b_from, KIND == "gram", dtype)
+        b_scaled += (b_z,)
+    return b_scaled

@@ -80,18 +80,19 @@ def unit_lower_inverse(b_n, BT: tl.constexpr, METHOD: tl.constexpr):
 def _total(m_in, b_g, EXACT: tl.constexpr):
     """[R, K]: for each row the sum of the log decays where a mask [R, N] holds.
 
-    A product on tensor cores: float32 goes in bfloat16 parts, of 16 bits in all or of 24.
+    A product on tensor cores. EXACT takes three bfloat16 parts of a log decay, 24 bits. Else one
+    float16 part has its 11 bits: the decay 2^-x is off by 2^-11 x ln 2 of itself, never by more
+    than 2e-4 of 1, and the same rounded logs stand in every factor of a chunk.
     """
-    if b_g.dtype == tl.float32:
+    if EXACT:
         b_in = m_in.to(tl.bfloat16)
         b_high = b_g.to(tl.bfloat16)
         b_rest = b_g - b_high.to(tl.float32)
         b_low = b_rest.to(tl.bfloat16)
         b_sum = tl.dot(b_in, b_high) + tl.dot(b_in, b_low)
-        if EXACT:
-            b_sum += tl.dot(b_in, (b_rest - b_low.to(tl.float32)).to(tl.bfloat16))
+        b_sum += tl.dot(b_in, (b_rest - b_low.to(tl.float32)).to(tl.bfloat16))
     else:
-        b_sum = tl.dot(m_in.to(b_g.dtype), b_g, input_precision="ieee")
+        b_sum = tl.dot(m_in.to(tl.float16), b_g.to(tl.float16))
     return b_sum
 
 
@@ -130,14 +131,19 @@ def prefix_sum(b_logs, PASSED: tl.constexpr, EXACT: tl.constexpr):
 @triton.jit
 def _away(b_logs, size, N: tl.constexpr, PASSED: tl.constexpr, EXACT: tl.constexpr):
     """[R, K]: the decay between each row and the border of the halves of its block of 2 size."""
-    o_t, o_p = _passed(N, len(b_logs), PASSED)
-    o_n = tl.arange(0, N)
-    m_half = (o_t[:, None] ^ o_n[None, :]) < size
+    LOGS: tl.constexpr = len(b_logs)
+    o_t, o_p = _passed(N, LOGS, PASSED)
     m_late = (o_t & size) != 0
+    # log decays from o_from on, up to o_end, in the order of tokens: a row's bounds are vectors,
+    # so that no mask of all pairs lives on from one size to the next
+    o_half = (o_t & -size) * LOGS
+    o_from = tl.where(m_late, o_half, o_p)
+    o_end = tl.where(m_late, o_p, o_half + size * LOGS)
     b_sum = tl.zeros([N * len(PASSED), b_logs[0].shape[1]], dtype=tl.float32)
-    for j in tl.static_range(len(b_logs)):
-        m_before = (o_n * len(b_logs) + j)[None, :] < o_p[:, None]
-        b_sum += _total(m_half & (m_before == m_late[:, None]), b_logs[j], EXACT)
+    for j in tl.static_range(LOGS):
+        o_n = tl.arange(0, N) * LOGS + j
+        m_in = (o_n[None, :] >= o_from[:, None]) & (o_n[None, :] < o_end[:, None])
+        b_sum += _total(m_in, b_logs[j], EXACT)
     return tl.exp2(b_sum)
 
 
@@ -182,87 +188,97 @@ def _levels(N: tl.constexpr):
 
 
 @triton.jit
-def _between(size, N: tl.constexpr, RS: tl.constexpr, CS: tl.constexpr):
-    """[N RS, N CS]: whether rows and columns lie in the two halves of a block of 2 size tokens."""
-    o_r, o_c = tl.arange(0, N * RS) // RS, tl.arange(0, N * CS) // CS
-    o_gap = o_r[:, None] ^ o_c[None, :]
-    return (o_gap >= size) & (o_gap < 2 * size)
+def _half(size, N: tl.constexpr, SLOTS: tl.constexpr, LATE: tl.constexpr):
+    """[N SLOTS]: the first token of each row's block of 2 size, if the row lies in one half of it.
+
+    Below 0 for rows of the other half: -1 where the later half is asked for, else -2.
+    """
+    o_t = tl.arange(0, N * SLOTS) // SLOTS
+    m_late = (o_t & size) != 0
+    o_block = o_t & (-2 * size)
+    return tl.where(m_late, o_block, -1) if LATE else tl.where(m_late, -2, o_block)
 
 
 @triton.jit
-def decayed_gram(b_x, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[R, C]: sum_k x[r,k] y[c,k] decay(r, c), finite but not yet masked above the diagonal.
+def _own_pairs(product, b_logs, TO: tl.constexpr, FROM: tl.constexpr, GRAM, EXACT):
+    """What a decayed product has of the pairs within each token."""
+    N: tl.constexpr = b_logs[0].shape[0]
+    ROWS: tl.constexpr = N * len(TO)
+    OWN: tl.constexpr = product[2]
+    b_x, b_y = product[0], product[1]
+    b_sum = tl.zeros([ROWS, N * len(FROM) if GRAM else b_y.shape[1]], dtype=tl.float32)
+    if OWN:
+        for j in tl.static_range(len(FROM)):
+            m_own = _own_column(N, len(TO), len(FROM), j)
+            b_weight = b_x if GRAM else tl.sum(tl.where(m_own, b_x, 0.0), 1)[:, None]
+            b_pair = b_weight.to(tl.float32) * _of_token(b_y, ROWS, len(FROM), j)
+            if OWN == 2:
+                b_pair *= _beside(b_logs, N, TO, FROM[j], EXACT)
+            if GRAM:
+                b_sum = tl.where(m_own, tl.sum(b_pair, 1)[:, None], b_sum)
+            else:
+                b_sum += b_pair
+    return b_sum
+
+
+@triton.jit
+def _joined(b_sum, product, b_to, b_from, m_halves, GRAM: tl.constexpr, dtype: tl.constexpr):
+    """A decayed product with the pairs that a mask selects, one in each half of a block."""
+    b_x, b_y = product[0], product[1]
+    b_right = (b_y * b_from).to(dtype)
+    if GRAM:
+        b_left = (b_x * b_to).to(dtype)
+        b_part = tl.dot(b_left, tl.trans(b_right), input_precision="ieee")
+        b_sum = tl.where(m_halves, b_part, b_sum)
+    else:
+        b_left = tl.where(m_halves, b_x, 0.0).to(dtype)
+        b_sum += tl.dot(b_left, b_right, input_precision="ieee") * b_to
+    return b_sum
+
+
+@triton.jit
+def decayed_products(
+    KIND: tl.constexpr,
+    products,
+    b_logs,
+    READS: tl.constexpr,
+    WRITES: tl.constexpr,
+    dtype: tl.constexpr,
+):
+    """Products (first, second, OWN) of a kind that share their decays.
+
+        gram     x [R, K], y [C, K]   sum_k x[r,k] y[c,k] decay(r, c), [R, C], not yet masked
+        rows     p [R, C], y [C, K]   sum_c p[r,c] y[c,k] decay(r, c), [R, K]
+        columns  p [C, R], x [R, K]   sum_r p[c,r] x[r,k] decay(r, c), [C, K]
 
     Blocks of tokens are halved down to single ones. Between the halves of a block every decay
     goes through their border: both factors are at most 1. What is left are the pairs within a
-    token. A tile function takes every log decay of a chunk, base 2, as [N, K], and how many of
-    them lie before each read (write) in its token; OWN: whether a write is visible to a read
-    of its token, 1 if no decay lies between.
+    token. ``b_logs`` are all log decays of a chunk, base 2, as [N, K]; READS (WRITES) says how
+    many of them lie before each read (write) in its token; OWN: whether a write is visible to a
+    read of its token, 1 if no decay lies between. p is zero where a write is not visible. Dots
+    have operands of dtype.
     """
     N: tl.constexpr = b_logs[0].shape[0]
-    RS: tl.constexpr = len(READS)
-    CS: tl.constexpr = len(WRITES)
-    EXACT: tl.constexpr = b_x.dtype == tl.float32
-    b_a = tl.zeros([N * RS, N * CS], dtype=tl.float32)
-    if OWN:
-        for j in tl.static_range(CS):
-            b_pair = b_x.to(tl.float32) * _of_token(b_y, N * RS, CS, j)
-            if OWN == 2:
-                b_pair *= _beside(b_logs, N, READS, WRITES[j], EXACT)
-            b_a = tl.where(_own_column(N, RS, CS, j), tl.sum(b_pair, 1)[:, None], b_a)
+    EXACT: tl.constexpr = dtype == tl.float32
+    GRAM: tl.constexpr = KIND == "gram"
+    LATE: tl.constexpr = KIND != "columns"
+    TO: tl.constexpr = READS if LATE else WRITES
+    FROM: tl.constexpr = WRITES if LATE else READS
+    b_sums = ()
+    for j in tl.static_range(len(products)):
+        b_own = _own_pairs(products[j], b_logs, TO, FROM, GRAM, EXACT)
+        b_sums += (b_own,)
     for i in range(_levels(N)):
-        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
-        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
-        b_left, b_right = (b_x * b_late).to(b_x.dtype), (b_y * b_early).to(b_x.dtype)
-        b_part = tl.dot(b_left, tl.trans(b_right), input_precision="ieee")
-        b_a = tl.where(_between(1 << i, N, RS, CS), b_part, b_a)
-    return b_a
-
-
-@triton.jit
-def decayed_rows(b_p, b_y, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[R, K]: sum_c p[r,c] y[c,k] decay(r, c), p zero where a write is not visible."""
-    N: tl.constexpr = b_logs[0].shape[0]
-    RS: tl.constexpr = len(READS)
-    CS: tl.constexpr = len(WRITES)
-    EXACT: tl.constexpr = b_y.dtype == tl.float32
-    b_z = tl.zeros([N * RS, b_y.shape[1]], dtype=tl.float32)
-    if OWN:
-        for j in tl.static_range(CS):
-            b_pj = tl.sum(tl.where(_own_column(N, RS, CS, j), b_p, 0.0), 1)
-            b_part = b_pj[:, None] * _of_token(b_y, N * RS, CS, j)
-            if OWN == 2:
-                b_part *= _beside(b_logs, N, READS, WRITES[j], EXACT)
-            b_z += b_part
-    for i in range(_levels(N)):
-        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
-        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
-        b_left = tl.where(_between(1 << i, N, RS, CS), b_p, 0.0).to(b_y.dtype)
-        b_z += tl.dot(b_left, (b_y * b_early).to(b_y.dtype), input_precision="ieee") * b_late
-    return b_z
-
-
-@triton.jit
-def decayed_columns(b_p, b_x, b_logs, READS: tl.constexpr, WRITES: tl.constexpr, OWN: tl.constexpr):
-    """[C, K]: sum_r p[c,r] x[r,k] decay(r, c), p [C, R] zero where a write is not visible."""
-    N: tl.constexpr = b_logs[0].shape[0]
-    RS: tl.constexpr = len(READS)
-    CS: tl.constexpr = len(WRITES)
-    EXACT: tl.constexpr = b_x.dtype == tl.float32
-    b_z = tl.zeros([N * CS, b_x.shape[1]], dtype=tl.float32)
-    if OWN:
-        for j in tl.static_range(RS):
-            b_pj = tl.sum(tl.where(_own_column(N, CS, RS, j), b_p, 0.0), 1)
-            b_part = b_pj[:, None] * _of_token(b_x, N * CS, RS, j)
-            if OWN == 2:
-                b_part *= _beside(b_logs, N, WRITES, READS[j], EXACT)
-            b_z += b_part
-    for i in range(_levels(N)):
-        b_late = _away(b_logs, 1 << i, N, READS, EXACT)
-        b_early = _away(b_logs, 1 << i, N, WRITES, EXACT)
-        b_left = tl.where(_between(1 << i, N, CS, RS), b_p, 0.0).to(b_x.dtype)
-        b_z += tl.dot(b_left, (b_x * b_late).to(b_x.dtype), input_precision="ieee") * b_early
-    return b_z
+        b_to = _away(b_logs, 1 << i, N, TO, EXACT)
+        b_from = _away(b_logs, 1 << i, N, FROM, EXACT)
+        o_to, o_from = _half(1 << i, N, len(TO), LATE), _half(1 << i, N, len(FROM), not LATE)
+        m_halves = o_to[:, None] == o_from[None, :]
+        b_joined = ()
+        for j in tl.static_range(len(products)):
+            b_sum = _joined(b_sums[j], products[j], b_to, b_from, m_halves, GRAM, dtype)
+            b_joined += (b_sum,)
+        b_sums = b_joined
+    return b_sums
 
 
 @triton.jit

@@ -36,7 +36,10 @@ DTYPE_NAMES = {
     torch.float32: "fp32",
     torch.float64: "fp64",
 }
-_DEVICE_FUNCTIONS = ("bounded.py", "chunks.py", "handover.py", "sequences.py", "tiles.py")
+_DEVICE_FUNCTIONS = (
+    *("bounded.py", "chunks.py", "handover.py", "products.py", "rows.py"),
+    *("sequences.py", "tiles.py"),
+)
 
 _folders: dict[str, set[Path]] = {}
 _told: set[tuple[Path, str]] = set()

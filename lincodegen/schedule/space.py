@@ -50,8 +50,10 @@ class SearchSpace:
 
     def configs(self, target: Target) -> Iterator[Config]:
         """Those that the limits admit, the last parameter fastest."""
-        for size, k, v, warps, stages, way in product(*(p.values for p in self.parameters)):
-            config = Config(size, k, v, warps, stages, descriptors=bool(way))
+        for size, k, v, warps, stages, *ways in product(*(p.values for p in self.parameters)):
+            described, loaded, ordered = map(bool, ways)
+            scales, order = "loaded" if loaded else None, "decay" if ordered else None
+            config = Config(size, k, v, warps, stages, None, None, described, scales, order)
             if not self.broken(config, target):
                 yield config
 
@@ -62,19 +64,23 @@ class SearchSpace:
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """Sizes behind a kernel's axes, and how it may load.
+    """Sizes behind a kernel's axes, and what else there is to choose of it.
 
     Attributes:
         sizes: channels by axis, "k" and "v".
         slots: rows a token of each row axis, dead ones included.
         operand_bytes: bytes of one entry of a dot operand.
         described: whether it has loads that tensor descriptors may serve.
+        scaled: whether it has scales that may be applied in two places.
+        ordered: whether it has products that decays may be computed before.
     """
 
     sizes: Mapping[str, int]
     slots: tuple[int, ...]
     operand_bytes: int
     described: bool = False
+    scaled: bool = False
+    ordered: bool = False
 
     def whole(self, axis: str) -> int:
         """The tile that holds an axis: a power of two, `LEAST_TILE` at least."""
@@ -90,6 +96,8 @@ def search_space(kernel: Kernel, extents: Extents) -> SearchSpace:
         Parameter("num_warps", (2, 4, 8)),
         Parameter("num_stages", (1, 2, 3) if _loops(kernel) else (1,)),
         Parameter("descriptors", (False, True) if extents.described else (False,)),
+        Parameter("scales", (False, True) if extents.scaled else (False,)),
+        Parameter("order", (False, True) if extents.ordered else (False,)),
     )
     return SearchSpace(parameters, _limits(kernel, extents))
 

@@ -74,7 +74,10 @@ def _relative(properties: DeviceProperties) -> tuple[str, Target]:
 
 def _nearest_nvidia(major: int, minor: int) -> Target:
     """Same generation and the highest older revision, else the nearest older generation."""
-    listed = [load_target(name) for name in list_targets() if name.startswith("sm_")]
+    own, names = f"sm_{major}{minor}", list_targets()
+    if own in names:
+        return load_target(own)
+    listed = [load_target(name) for name in names if name.startswith("sm_")]
     older = [t for t in listed if t.version is not None and t.version <= (major, minor)]
     if not older:
         raise TuningError(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 from lincodegen.compile import Bounds, CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
-from lincodegen.config import Config, OpConfig
+from lincodegen.config import ORDERS, SCALES, Config, OpConfig
 from lincodegen.cost.launch import Compiled
 from lincodegen.cost.model import kernel_cost
 from lincodegen.cost.sizes import CallSizes, KernelSizes
@@ -35,8 +36,14 @@ Compiler = Callable[[Sequence[CompileJob], Bounds], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
 """In the order in which they are compiled for, as far as a kernel takes them."""
 OPTIONS = 4
-DESCRIBED = 2
-"""Further options of a kernel that load through descriptors: the same tiles in another way."""
+OTHERS = 2
+"""Further options of a kernel in each of `WAYS`."""
+WAYS: tuple[Mapping[str, Any], ...] = (
+    {"descriptors": True},
+    {"scales": SCALES[1]},
+    {"order": ORDERS[1]},
+)
+"""What sets a configuration apart that has the same tiles."""
 _INVERSE = "INVERSE"
 _TIMEOUT_S = 20.0
 
@@ -59,7 +66,7 @@ class Model:
                 found[kernel_label(kernel.name, group.suffix)] = program, kernel, tensors
         return Model(found, call, target)
 
-    def seconds(self, label: str, config: Config, compiled: Resources | None) -> float:
+    def seconds(self, label: str, config: Config, compiled: Resources | Needs | None) -> float:
         """The predicted time of one launch."""
         program, kernel, tensors = self.kernels[label]
         sizes = KernelSizes(self.call, program, kernel, config)
@@ -101,11 +108,10 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
     for size in CHUNKS:
         if found and time.monotonic() >= pool.until:
             break
-        options = _options(op, model, pool, size)
-        if options is not None:
-            best = {label: o[0].config for label, o in options.items()}
-            predicted = sum(model.seconds(label, c, None) for label, c in best.items())
-            found[size] = predicted, options
+        made = _compiled(op, model, pool, size)
+        options = {label: tuple(_ranked_in_each(label, c, model)) for label, c in made.items()}
+        if options and all(options.values()):
+            found[size] = _predicted(options, model), options
     if not found:
         raise TuningError(f"{op.op}: no configuration fits on {model.target.name}")
     ordered = sorted(found, key=lambda size: found[size][0])
@@ -117,11 +123,18 @@ def shortlist(op: OpKernels, model: Model, pool: Pool) -> Shortlist:
 
 def first_choice(found: Shortlist) -> OpConfig:
     """The model's choice; the schedule is left to the size of a call."""
-    return replace(found.config(found.starts()[0]), schedule=None)
+    return found.config(found.starts()[0])._replace(schedule=None)
 
 
-def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Options | None:
-    """The options of every kernel at a chunk; None where one of them has none."""
+def _predicted(options: Options, model: Model) -> float:
+    """The time of the best option of every kernel, what was spilled included."""
+    return sum(model.seconds(label, own[0].config, own[0].needs) for label, own in options.items())
+
+
+def _compiled(
+    op: OpKernels, model: Model, pool: Pool, chunk_size: int
+) -> dict[str, list[Candidate]]:
+    """The candidates of every kernel at a chunk; none where a kernel has none."""
     sizes = _sizes(op, model)
     dtype, target = model.call.dtype, model.target
 
@@ -139,18 +152,17 @@ def _options(op: OpKernels, model: Model, pool: Pool, chunk_size: int) -> Option
         )
         # what inverts compiles slowly: the same tiles need not be tried by every method
         best = list(islice(able, max(2, pool.candidates // len(methods))))
-        tried = [*best, *_described(kernel, model, best[: pool.candidates // 2])]
+        tried = [*best, *_otherwise(kernel, model, best[: pool.candidates // 2])]
         for precision, method, config in product(pool.precisions, methods, tried):
-            chosen = replace(config, precision=precision, inverse=method)
+            chosen = config._replace(precision=precision, inverse=method)
             asked.append((kernel.launch.label, chosen, job(kernel, chosen)))
     if {label for label, _, _ in asked} != {k.launch.label for k in op.kernels}:
-        return None
+        return {}
     made: dict[str, list[Candidate]] = {}
     results = pool.compiler([job for _, _, job in asked], pool.bounds)
     for (label, config, _), resources in zip(asked, results, strict=True):
         made.setdefault(label, []).append(Candidate(config, resources))
-    found = {label: tuple(_ranked_in_each(label, c, model)) for label, c in made.items()}
-    return found if all(found.values()) else None
+    return made
 
 
 def _methods(kernel: OpKernel, target: Target) -> tuple[str | None, ...]:
@@ -161,23 +173,32 @@ def _methods(kernel: OpKernel, target: Target) -> tuple[str | None, ...]:
 def _by_prediction(kernel: OpKernel, model: Model, chunk_size: int) -> list[Config]:
     """The configurations of a kernel at a chunk, the best by the model alone first."""
     label = kernel.launch.label
-    allowed = [c for c in _allowed(kernel, model) if c.chunk_size == chunk_size]
+    plain = (c for c in _allowed(kernel, model) if _plain(c))
+    allowed = [c for c in plain if c.chunk_size == chunk_size]
     # equal predictions: what leaves room for a second program on a multiprocessor comes first
     key = {c: (model.seconds(label, c, None), abs(c.num_warps - 4), c.num_stages) for c in allowed}
-    return sorted((c for c in allowed if not c.descriptors), key=key.__getitem__)
+    return sorted(allowed, key=key.__getitem__)
 
 
-def _described(kernel: OpKernel, model: Model, configs: Sequence[Config]) -> list[Config]:
-    """Configurations with descriptors, if the target has them: the model tells no difference."""
+def _otherwise(kernel: OpKernel, model: Model, configs: Sequence[Config]) -> list[Config]:
+    """The same tiles in ways that the model tells no difference of."""
     allowed = set(_allowed(kernel, model))
-    return [c for c in (replace(c, descriptors=True) for c in configs) if c in allowed]
+    return [c for way in WAYS for c in (c._replace(**way) for c in configs) if c in allowed]
+
+
+def _way(config: Config) -> tuple[object, ...]:
+    return config.descriptors, config.scales, config.order
+
+
+def _plain(config: Config) -> bool:
+    return _way(config) == (False, None, None)
 
 
 def _allowed(kernel: OpKernel, model: Model) -> Iterator[Config]:
     """Every configuration of a kernel that its limits admit."""
-    described = bool(kernel.launch.row_tiles)
-    sizes = _axes(kernel, model)
-    extents = Extents(sizes, kernel.slots, model.call.operand_bytes, described)
+    told = kernel.launch.constants
+    ways = bool(kernel.launch.row_tiles), "SCALES" in told, "ORDER" in told
+    extents = Extents(_axes(kernel, model), kernel.slots, model.call.operand_bytes, *ways)
     return search_space(kernel.kernel, extents).configs(model.target)
 
 
@@ -200,9 +221,11 @@ def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Opt
         return model.seconds(label, c.config, c.resources), rank(c, model.target)
 
     ordered = sorted(whole or fitting, key=key)
-    plain = [c for c in ordered if not c.config.descriptors]
-    other = [c for c in ordered if c.config.descriptors]
-    for c in sorted((*plain[:OPTIONS], *other[:DESCRIBED]), key=key):
+    ways: dict[tuple[object, ...], list[Candidate]] = {}
+    for c in ordered:
+        ways.setdefault(_way(c.config), []).append(c)
+    kept = (x for own in ways.values() for x in own[: OPTIONS if _plain(own[0].config) else OTHERS])
+    for c in sorted(kept, key=key):
         r = c.resources
         yield Option(c.config, Needs(r.shared_bytes, r.registers, r.stack_bytes))
 
@@ -217,9 +240,7 @@ def _sizes(op: OpKernels, model: Model) -> dict[str, int]:
     return {a.upper(): n for k in op.kernels for a, n in _axes(k, model).items()}
 
 
-def _said(found: Resources, target: Target) -> Compiled:
-    matrix = {n: getattr(found, n) for n in ("wgmma", "mma", "tcgen05", "mfma")}
-    known = {n: count for n, count in matrix.items() if count}
-    return Compiled(
-        target.name, max(1, found.registers), found.stack_bytes, found.shared_bytes, known
-    )
+def _said(found: Resources | Needs, target: Target) -> Compiled:
+    """What the cost model takes of a compiled kernel."""
+    registers = max(1, found.registers)
+    return Compiled(target.name, registers, found.stack_bytes, found.shared_bytes, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from lincodegen.tune.preference import Candidate, rank, runs, settled
 
 ROWS = 64
 """Rows of a tile that a chunk is cut for: more of them spill in every kernel with a solve."""
+SPILLING = 512
+"""Bytes of stack a thread beyond which a shorter chunk is tried."""
 _TILES = (64, 32, 128, 16)
 _WARPS_STAGES = ((4, 2), (8, 2), (4, 1), (8, 1), (4, 3), (2, 2))
 _TIMEOUT_S = 240.0
@@ -39,11 +41,19 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is compiled: a target, sizes by axis, and the operands' dtype in Triton's name."""
+    """What is compiled for.
+
+    Attributes:
+        target: the GPU.
+        sizes: by axis.
+        dtype: of the operands, in Triton's name.
+        seconds: the predicted time of a candidate of an op's kernel.
+    """
 
     target: Target
     sizes: Mapping[str, int]
     dtype: str
+    seconds: Callable[[str, str, Candidate], float]
 
     @property
     def operand_bytes(self) -> int:
@@ -65,20 +75,35 @@ def choose_defaults(
 ) -> OpDefaults:
     """Compiles candidates of every kernel and keeps the best.
 
-    The chunk has `ROWS` rows where that fits into shared memory, else half of it. ``seed`` are
-    defaults of another target: they are tried first.
+    The chunk has `ROWS` rows where that fits into shared memory. Where it does not, or where a
+    kernel spills more than `SPILLING`, half of it is tried; what is predicted to be faster is kept.
+    ``seed`` are defaults of another target: they are tried first.
 
     Raises:
         TuningError: no chunk size fits.
     """
     most = max(slots for k in op.kernels for slots in k.slots)
     chunk_size = max(16, ROWS // most)
+    best: OpDefaults | None = None
     while chunk_size >= 16:
         found = choose_kernels(op, path, case, effort, (chunk_size, seed))
         if found is not None:
-            return OpDefaults(op.op, chunk_size, found)
+            made = OpDefaults(op.op, chunk_size, found)
+            if best is not None and _seconds(best, case) <= _seconds(made, case):
+                break
+            best = made
+            if not any((c.exceeds or 0) > SPILLING for c in found.values()):
+                break
         chunk_size //= 2
-    raise TuningError(f"{op.op}: no chunk size fits into the shared memory of {case.target.name}")
+    if best is None:
+        reason = f"no chunk size fits into the shared memory of {case.target.name}"
+        raise TuningError(f"{op.op}: {reason}")
+    return best
+
+
+def _seconds(found: OpDefaults, case: Case) -> float:
+    """The predicted time of all kernels together."""
+    return sum(case.seconds(found.op, label, c) for label, c in found.chosen.items())
 
 
 def choose_kernels(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -128,7 +128,7 @@ class Worker:
         """
         # to kernels the length of segments is data: short ones are cut out of short trials, too
         if config is not None and config.schedule == "segment":
-            config = replace(config, segment_chunks=1)
+            config = config._replace(segment_chunks=1)
         job = self._job("judge", config) | {"trials": asdict(trials)}
         try:
             self._prepare(trials)

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lincodegen.config import INVERSES, KEEPS, PRECISIONS, Config, OpConfig
+from lincodegen.config import INVERSES, KEEPS, PRECISIONS, SCALES, Config, OpConfig
 from lincodegen.errors import TuningError
 from lincodegen.tune.records import Resources, Times
 
@@ -120,7 +120,7 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
     def key(config: OpConfig) -> tuple[object, ...]:
         need = needs[config]
         values = [
-            (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v, c.descriptors)
+            (label, c.num_warps, c.num_stages, c.tile_k, c.tile_v, c.descriptors, str(c))
             for label, c in config.kernels
         ]
         exact = max((_rounding(c) for _, c in config.kernels), default=())
@@ -140,9 +140,10 @@ def frugality(needs: Mapping[OpConfig, Resources]) -> Callable[[OpConfig], tuple
     return key
 
 
-def _rounding(config: Config) -> tuple[int, int]:
+def _rounding(config: Config) -> tuple[int, int, int]:
     products = PRECISIONS.index(config.precision or PRECISIONS[0])
-    return products, INVERSES.index(config.inverse or INVERSES[0])
+    inverse = INVERSES.index(config.inverse or INVERSES[0])
+    return products, inverse, SCALES.index(config.scales or SCALES[0])
 
 
 def _finalists(

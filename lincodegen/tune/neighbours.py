@@ -7,14 +7,15 @@ Triton only, the neighbours of what was chosen ahead of time are tried.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from lincodegen.config import Config
+from lincodegen.config import ORDERS, SCALES, Config
 from lincodegen.errors import TuningError
 from lincodegen.runtime.defaults import Entry, OpDefault, target_default
 from lincodegen.targets import Target
@@ -24,7 +25,6 @@ from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist, in
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
 _LAUNCH_END = "num_stages="
-_TOLD = "INVERSE="
 _TILES = (16, 32, 64, 128)
 _WARPS = (2, 4, 8)
 _STAGES = (1, 2, 3)
@@ -55,8 +55,13 @@ def neighbours(
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
     described = described_kernels(folder) if target.descriptors else frozenset[str]()
-    chunks = {s: _with_descriptors(_options(found, cuts, s, target), described) for s in sizes}
-    inverting = _inverting(folder)
+    ways: tuple[tuple[Set[str], dict[str, Any]], ...] = (
+        (described, {"descriptors": True}),
+        (_told(folder, "SCALES="), {"scales": SCALES[1]}),
+        (_told(folder, "ORDER="), {"order": ORDERS[1]}),
+    )
+    inverting = _told(folder, "INVERSE=")
+    chunks = {s: _otherwise(_options(found, cuts, s, target), ways) for s in sizes}
     methods: tuple[str | None, ...] = inverses(target) if inverting else (None,)
     every = {
         size: {
@@ -85,20 +90,26 @@ def described_kernels(folder: Path) -> frozenset[str]:
     return frozenset(label for label, launch in launches if "rows_of(" in launch)
 
 
-def _with_descriptors(options: Options, labels: frozenset[str]) -> Options:
-    """The options, and of the kernels named the first one with descriptors behind the others."""
+def _otherwise(options: Options, ways: tuple[tuple[Set[str], dict[str, Any]], ...]) -> Options:
+    """The options, and behind them the first one in every other way that its kernel has."""
+    return {
+        label: (
+            *own,
+            *(
+                replace(own[0], config=own[0].config._replace(**way))
+                for labels, way in ways
+                if label in labels
+            ),
+        )
+        for label, own in options.items()
+    }
 
-    def described(first: Option) -> Option:
-        return replace(first, config=replace(first.config, descriptors=True))
 
-    return {k: (*o, described(o[0])) if k in labels else o for k, o in options.items()}
-
-
-def _inverting(folder: Path) -> set[str]:
-    """The kernels of a package that are told how to invert."""
+def _told(folder: Path, argument: str) -> set[str]:
+    """The kernels of a package, by label, whose launchers pass an argument."""
     calls = _CALL.split((folder / "kernels.py").read_text(encoding="utf-8"))
     # the text before the first call, then label, cut and text after each
-    return {label for label, text in zip(calls[1::3], calls[3::3], strict=True) if _TOLD in text}
+    return {label for label, text in zip(calls[1::3], calls[3::3], strict=True) if argument in text}
 
 
 def _in_each(
@@ -108,7 +119,7 @@ def _in_each(
 ) -> tuple[Option, ...]:
     """The options in every precision and by every method; what they need then is not known."""
     return tuple(
-        Option(replace(o.config, precision=p, inverse=m), o.needs)
+        Option(o.config._replace(precision=p, inverse=m), o.needs)
         for p, m, o in product(precisions, methods, options)
     )
 
@@ -131,7 +142,7 @@ def _kernel_options(
         entry["num_stages"],
     )
     known = Resources(entry["shared_bytes"], entry.get("registers", 0), entry.get("stack_bytes", 0))
-    start = replace(base, chunk_size=chunk_size)
+    start = base._replace(chunk_size=chunk_size)
     options = [Option(c, in_proportion(known, base, c)) for c in _steps(start, cut, target)]
     fitting = [o for o in options if o.needs.shared_bytes <= target.shared_per_block]
     return tuple((fitting or options[:1])[:OPTIONS])
@@ -148,7 +159,7 @@ def _steps(start: Config, cut: str, target: Target) -> Iterator[Config]:
         *(("num_stages", s) for s in _beside(start.num_stages, _STAGES)),
     )
     for name, value in changed:
-        yield replace(start, **{name: value})
+        yield start._replace(**{name: value})
 
 
 def _beside(value: int, values: tuple[int, ...]) -> tuple[int, ...]:

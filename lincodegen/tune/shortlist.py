@@ -4,15 +4,13 @@ A point of the space names a chunk, a schedule, the precision of float32 product
 matrices are inverted, what is kept for the backward, and for each kernel the rank of one of its
 options, the most promising at 0: whoever ranks them, a search over ranks knows which way is better.
 What has one value only is no parameter.
-
-What a kernel's text settles is none either: where a scale is applied.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import comb
 
@@ -244,14 +242,15 @@ def _closest(options: Sequence[Option], wanted: Config) -> int:
     def steps(rank: int) -> float:
         config = options[rank].config
         pairs = zip(_numbers(config), _numbers(wanted), strict=True)
-        other_way = config.descriptors != wanted.descriptors
-        return other_way + sum(abs(math.log2(a / b)) for a, b in pairs)
+        ways = (config.descriptors, wanted.descriptors), (config.scales, wanted.scales)
+        others = sum(a != b for a, b in (*ways, (config.order, wanted.order)))
+        return others + sum(abs(math.log2(a / b)) for a, b in pairs)
 
     return min(range(len(options)), key=steps)
 
 
 def _numbers(config: Config) -> tuple[int, ...]:
-    return tuple(x for x in astuple(config) if type(x) is int)
+    return tuple(x for x in config if type(x) is int)
 
 
 def in_proportion(known: Resources, base: Config, config: Config) -> Resources:

@@ -33,8 +33,8 @@ def jobs_of(scans, target, config=TILES, dtype="bf16"):
 @pytest.mark.parametrize("target", ["sm_90", "sm_100", "sm_120"])
 def test_tiles_come_by_the_copy_unit_and_go_to_the_tensor_cores_as_before(scans, target):
     """As many matrix instructions, and no tile more in shared memory, where these read from it."""
-    small = replace(TILES, tile_v=32, num_stages=1 if target == "sm_120" else 2)
-    jobs = jobs_of(scans, target, small) + jobs_of(scans, target, replace(small, descriptors=True))
+    small = TILES._replace(tile_v=32, num_stages=1 if target == "sm_120" else 2)
+    jobs = jobs_of(scans, target, small) + jobs_of(scans, target, small._replace(descriptors=True))
     if target != "sm_90":
         jobs = [job for job in jobs if "scan_fwd" in job.kernel_name]
     found = compile_many(jobs, timeout_s=120)
@@ -48,7 +48,7 @@ def test_tiles_come_by_the_copy_unit_and_go_to_the_tensor_cores_as_before(scans,
 
 
 def test_the_block_of_a_descriptor_is_the_tile(scans):
-    config = replace(TILES, descriptors=True)
+    config = TILES._replace(descriptors=True)
     found = {job.kernel_name: job.arguments for job in jobs_of(scans, "sm_90", config, "fp32")}
     scan = next(a for name, a in found.items() if "scan_fwd" in name)
     assert scan["q"] == scan["k"] == "tensordesc<fp32[1,1,64,128]>"

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from lincodegen.config import Config
+from lincodegen.cost.launch import Compiled
+from lincodegen.cost.model import kernel_cost
 from lincodegen.cost.sizes import CallSizes, KernelSizes
 from lincodegen.cost.traffic import PARTS, group_tensors, kernel_traffic
 from lincodegen.cost.work import dots_in_a_row
 from lincodegen.emit.triton_roles import print_kernel
 from lincodegen.loading import shipped_names
 from lincodegen.schedule.kernels import schedule
+from lincodegen.targets import load_target
 
 C, K, V, TOKENS = 64, 128, 128, 8192
 STATE = K * V * 4 / TOKENS
@@ -123,6 +126,28 @@ def test_what_a_chunk_size_and_a_tile_change(cost_at):
     assert all(a.moved == a.bytes for x in alone for a in x.accesses)
 
 
+def test_what_does_not_fit_beside_shared_memory_goes_to_memory(op_of):
+    """The same kernel with stacks of 0, of 64 and of 5000 bytes a thread."""
+    plan, programs = op_of("gated_delta_rule")
+    group, program, target = plan.groups[0], programs[0], load_target("sm_80")
+    kernel = next(k for k in schedule(program).own if k.name == "gradient_bwd")
+    config = Config(64, 64, 32, 4, 2)
+    sizes = KernelSizes(CallSizes(), program, kernel, config)
+    tensors = group_tensors(program, group)
+
+    def cost(stack):
+        compiled = Compiled("sm_80", 255, stack, 32_768, {})
+        return kernel_cost(kernel.name, sizes, tensors, compiled, target)
+
+    none, little, much = map(cost, (0, 64, 5000))
+    programs_of = none.kernel.programs
+    assert [x.kernel.spilled for x in (none, little)] == [0, 2 * 64 * 128 * programs_of]
+    assert little.time.limits["memory"] == none.time.limits["memory"]
+    assert little.time.limits["issue"] > none.time.limits["issue"]
+    beyond = much.time.limits["memory"] - none.time.limits["memory"]
+    assert beyond == pytest.approx(much.kernel.spilled / target.memory_bandwidth)
+
+
 def test_a_short_sequence_takes_a_shorter_chunk(cost_at):
     """As a launch does: 20 tokens are one chunk of 32, three are one of 16."""
     for tokens, chunk_size in ((20, 32), (3, 16), (65, 64)):
@@ -163,10 +188,11 @@ def test_tensors_and_products_are_those_of_the_printed_kernels(op_of, name):
             assert len(found) == len(expected), printed.name
             stores = printed.text.count("tl.store(")
             assert sum(written for _, written in counted) == stores, printed.name
-            if not re.search(r"(decayed|bounded)_\w+\(|unit_lower_inverse\(", printed.text):
+            if not re.search(r"(decayed|bounded)_(?!dot)\w+\(|unit_lower_inverse\(", printed.text):
                 roles = [replace(sizes, kernel=scan) for scan in kernel.scans]
                 products = sum(dots_in_a_row(role) for role in roles)
-                assert products == printed.text.count("tl.dot("), printed.name
+                calls = re.findall(r"(?:tl\.dot|\w+_dot|dot_of_scaled)\(", printed.text)
+                assert products == len(calls), printed.name
 
 
 def tensor_of(pointer, tensors):

@@ -36,6 +36,7 @@ LAUNCH = {
 KERNEL = {
     "config": dict,
     "compiled": (dict, type(None)),
+    "spilled_bytes": float,
     "programs": int,
     "resident": (int, type(None)),
     "rounds": (int, type(None)),

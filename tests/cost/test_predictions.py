@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lincodegen.config import Config
-from lincodegen.cost.launch import Compiled, resident_programs, rounds
+from lincodegen.cost.launch import Compiled, holds_stacks, resident_programs, rounds, spilled_bytes
 from lincodegen.cost.predict import Load, predict, rank_correlation
 from lincodegen.cost.tile_functions import Decays, bounded_contract, halved_contract, inverse
 from lincodegen.cost.work import Work
@@ -72,7 +72,7 @@ def test_occupancy_of_registers_shared_memory_and_threads():
 
     def resident(registers, shared, warps=4):
         compiled = Compiled("sm_90", registers, 0, shared, {})
-        return resident_programs(compiled, replace(config, num_warps=warps), hopper)
+        return resident_programs(compiled, config._replace(num_warps=warps), hopper)
 
     # 65536 registers: 256 of 128 threads twice, 168 three times; one of 8 warps once
     assert [resident(255, 0), resident(168, 0), resident(255, 0, 8)] == [2, 3, 1]
@@ -82,21 +82,35 @@ def test_occupancy_of_registers_shared_memory_and_threads():
     assert [rounds(264, 2, hopper), rounds(265, 2, hopper)] == [1, 2]
 
 
+def test_stacks_move_twice_and_share_the_room_of_shared_memory():
+    hopper, config = load_target("sm_90"), Config(64, 64, 64, 8, 2)
+
+    def compiled(stack):
+        return Compiled("sm_90", 255, stack, 57_376, {})
+
+    assert spilled_bytes(compiled(272), config, hopper) == 2 * 272 * 8 * 32
+    # 233472 bytes: two programs with 57376 each leave 59360 a program, 231 a thread
+    found = [holds_stacks(compiled(stack), 2, config, hopper) for stack in (0, 231, 232)]
+    assert found == [True, True, False]
+
+
 def test_tile_functions_by_hand():
     """Sixty-four tokens are halved six times, and each time all rows meet all columns."""
     assert inverse(16).float_dots == 6 * 2 * 16**3
     assert inverse(32).float_dots == 2 * inverse(16).float_dots + 2 * 2 * 16**3
     assert inverse(32).products == 2 * 6 + 2
-    lengths, decays = (64, 64, 128), Decays(64, 1, 2, True)
+    lengths, decays = (64, 64, 128), Decays(64, 1, 1, True)
     gram = halved_contract(lengths, decays, True)
-    # a level: two 16-bit parts of the log decays through a mask of 64 by 64, then the gram
-    assert gram.operand_dots == 6 * (2 + 1) * 2 * 64 * 64 * 128
-    assert (gram.exp2, gram.products) == (6 * 64 * 128, 6 * (2 + 1))
+    # a level: the log decays through a mask of 64 by 64, then the gram
+    assert gram.operand_dots == 6 * (1 + 1) * 2 * 64 * 64 * 128
+    assert (gram.exp2, gram.products) == (6 * 64 * 128, 6 * (1 + 1))
     bounded = bounded_contract(lengths, decays, True)
-    assert (bounded.operand_dots, bounded.exp2) == (3 * 2 * 64 * 64 * 128, 64 * 128)
+    assert (bounded.operand_dots, bounded.exp2) == (2 * 2 * 64 * 64 * 128, 64 * 128)
     # axes at two points have sums of their own
-    apart = halved_contract(lengths, Decays(64, 1, 2, False), True)
-    assert (apart.exp2, apart.operand_dots) == (2 * gram.exp2, 6 * (4 + 1) * 2 * 64 * 64 * 128)
+    apart = halved_contract(lengths, Decays(64, 1, 1, False), True)
+    assert (apart.exp2, apart.operand_dots) == (2 * gram.exp2, 6 * (2 + 1) * 2 * 64 * 64 * 128)
+    # float32 takes a log decay in three parts
+    assert halved_contract(lengths, Decays(64, 1, 3, True), True).products == 6 * (3 + 1)
 
 
 def test_rank_correlation():

@@ -366,4 +366,5 @@ def test_there_are_kernels():
     assert min(len(kernels_in(name)) for name in NAMES) >= 5
     texts = [ast.unparse(kernel) for name in NAMES for kernel in kernels_in(name)]
     assert sum("exp2" in text for text in texts) > 50
-    assert sum("[:, None] - " in text for text in texts) > 10
+    assert sum("[:, None] - " in text for text in texts) > 5
+    assert sum("decayed_dot(" in text for text in texts) > 10

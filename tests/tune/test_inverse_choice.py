@@ -27,7 +27,7 @@ SM_90 = load_target("sm_90")
 
 def config(inverse=None, chunk_size=16):
     own = Config(chunk_size, 16, 16, 4, 1)
-    kernels = dict.fromkeys(LABELS, own) | {"prep_fwd": replace(own, inverse=inverse)}
+    kernels = dict.fromkeys(LABELS, own) | {"prep_fwd": own._replace(inverse=inverse)}
     return OpConfig(chunk_size, tuple(kernels.items()))
 
 

@@ -96,8 +96,8 @@ def test_float32_has_an_ordinal_parameter_that_all_kernels_share():
 def test_a_precision_that_is_not_offered_is_taken_for_the_first():
     found = neighbours(generated_dir() / NAME, NAME, 128, SM_90, (None, "tf32x3"))
     made = found.config(found.starts()[0])
-    kernels = tuple((label, replace(c, precision="tf32")) for label, c in made.kernels)
-    assert found.nearest(replace(made, kernels=kernels)) == found.starts()[0]
+    kernels = tuple((label, c._replace(precision="tf32")) for label, c in made.kernels)
+    assert found.nearest(made._replace(kernels=kernels)) == found.starts()[0]
 
 
 def test_where_a_precision_fits_nowhere_no_point_has_it():
@@ -174,8 +174,8 @@ def test_a_kernel_may_differ_from_the_others(monkeypatch):
     pytest.importorskip("triton", reason="launches are watched")
     seen = watch(monkeypatch, NAME)
     op = config("tf32x3")
-    exact = tuple((k, replace(c, precision="ieee") if "prep" in k else c) for k, c in op.kernels)
-    called(NAME, replace(op, kernels=exact))
+    exact = tuple((k, c._replace(precision="ieee") if "prep" in k else c) for k, c in op.kernels)
+    called(NAME, op._replace(kernels=exact))
     found = {name: constants["PRECISION"] for name, constants in seen}
     assert found.pop("prep_fwd") == "ieee"
     assert set(found.values()) == {"tf32x3"}

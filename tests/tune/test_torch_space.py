@@ -1,7 +1,5 @@
 """The space of the PyTorch form on a CPU: its points, and what each of its values does."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -111,7 +109,7 @@ def test_what_is_no_object_is_refused():
 def test_blocks_of_the_solve_give_the_same_inverse(rows, block):
     generator = torch.Generator().manual_seed(rows)
     n = torch.randn(3, rows, rows, generator=generator, dtype=torch.float64).tril(-1) / rows**0.5
-    config = OpConfig(64, torch=dataclasses.replace(TORCH, solve_block=block))
+    config = OpConfig(64, torch=TORCH._replace(solve_block=block))
     with running(Chosen(config)):
         found = unit_lower_inverse(n)
     eye = torch.eye(rows, dtype=n.dtype)
@@ -166,7 +164,7 @@ def test_threads_are_those_of_the_table_while_an_op_runs_and_no_longer(two_threa
     assert seen == [1, 1], "forward and backward"
     assert torch.get_num_threads() == 2
     seen.clear()
-    results(op, OpConfig(64, torch=dataclasses.replace(TORCH, threads=None)))
+    results(op, OpConfig(64, torch=TORCH._replace(threads=None)))
     assert seen == [2, 2]
 
 

@@ -1,7 +1,5 @@
 """Where a search begins: at the best of other calls and devices, the nearest first."""
 
-from dataclasses import replace
-
 import pytest
 from record_cases import BUCKET, provenance, record
 
@@ -113,6 +111,6 @@ def test_kernels_of_another_device_take_the_options_next_to_theirs():
     assert dict(here.config(point).kernels)["scan_fwd"] == Config(64, 128, 64, 8, 2)
     assert here.config(point).schedule == "scan"
     assert point in here.space().points
-    assert here.nearest(replace(there, chunk_size=32)) is None
-    assert here.nearest(replace(there, schedule=None)) is None
-    assert here.nearest(replace(there, kernels=there.kernels[:1])) is None
+    assert here.nearest(there._replace(chunk_size=32)) is None
+    assert here.nearest(there._replace(schedule=None)) is None
+    assert here.nearest(there._replace(kernels=there.kernels[:1])) is None
