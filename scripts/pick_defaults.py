@@ -64,15 +64,7 @@ def main() -> None:
         first = not seeds
         most = options.candidates if first else min(options.candidates, 6)
         effort = Effort(most, options.workers)
-        target, sizes = load_target(name), {"k": options.size, "v": options.size}
-        calls = CallSizes(size=options.size, dtype=options.dtype)
-        models = {s.op.op: Model.of(s.plan, s.programs, calls, target) for s in subjects}
-        case = Case(
-            target,
-            sizes,
-            options.dtype,
-            lambda op, label, c: models[op].seconds(label, c.config, c.resources),  # noqa: B023
-        )
+        case = _case(subjects, name, options.size, options.dtype)
         if options.refresh:
             _refresh(ops, name, options.kernel)
             continue
@@ -84,6 +76,17 @@ def main() -> None:
             found = _choose(op, options.scratch, case, effort, seeds.get(op.op))
             if found is not None and first:
                 seeds[op.op] = found
+
+
+def _case(subjects: list[Subject], target: str, size: int, dtype: str) -> Case:
+    """What is compiled for, with the model of every op for calls of that kind."""
+    there, calls = load_target(target), CallSizes(size=size, dtype=dtype)
+    models = {s.op.op: Model.of(s.plan, s.programs, calls, there) for s in subjects}
+
+    def seconds(op: str, label: str, candidate: Candidate) -> float:
+        return models[op].seconds(label, candidate.config, candidate.resources)
+
+    return Case(there, {"k": size, "v": size}, dtype, seconds)
 
 
 def _refresh(ops: list[OpKernels], target: str, end: str) -> None:

@@ -1,4 +1,4 @@
-"""Where kernels apply scales: what is offered, what they are told, that both places are right."""
+"""Where kernels apply scales, and what comes first: offered, told, and right in every way."""
 
 import os
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from watched_launches import called, watch
 
 from lincodegen.compile import Resources
-from lincodegen.config import SCALES, Config, OpConfig
+from lincodegen.config import ORDERS, SCALES, Config, OpConfig
 from lincodegen.cost.sizes import CallSizes
 from lincodegen.emit.op_plan import plan_op
 from lincodegen.pipeline import compile_spec
@@ -65,10 +65,11 @@ def test_candidates_are_compiled_in_both_places(tmp_path):
     made = compile_spec(specs_dir() / f"{NAME}.yaml")
     plan = plan_op(made.timeline, made.programs)
     model = Model.of(plan, made.programs, CallSizes(1, 4096, 64), SM_90)
-    asked = []
+    asked, orders = [], set()
 
     def compiler(jobs, _bounds):
         asked.extend((j.kernel_name, j.constexprs.get("SCALES")) for j in jobs)
+        orders.update(j.constexprs.get("ORDER") for j in jobs)
         usual = Resources(128, 0, 40_000, 0, 8, 0, 0, 0, 0, 0, 4, 0.1, None)
         return [replace(usual, num_warps=job.num_warps) for job in jobs]
 
@@ -77,6 +78,7 @@ def test_candidates_are_compiled_in_both_places(tmp_path):
     for name, place in asked:
         told[name.removeprefix(f"{NAME}_").removesuffix("_kernel")].add(place)
     assert told == {n: set(SCALES) if n in SCALING else {None} for n in LABELS}
+    assert orders == {None, *ORDERS}
     for options in found.chunks.values():
         for label, own in options.items():
             assert own[0].config.scales is None, "of equal ones what rounds less comes first"
@@ -115,6 +117,39 @@ def test_both_places_give_the_same_but_for_rounding(name):
     assert any(not torch.equal(x, y) for x, y in pairs), "one place is as the other"
     for x, y in pairs:
         assert (x - y).norm() < 1e-5 * x.norm()
+
+
+@pytest.mark.parametrize("name", [NAME, "retention"])
+def test_the_order_is_told_and_changes_no_bit(name, monkeypatch):
+    pytest.importorskip("triton", reason="kernels are run")
+    labels = neighbours(generated_dir() / name, name, 128, SM_90).labels
+    seen = watch(monkeypatch, name)
+
+    def results(order):
+        own = Config(16, 16, 16, 4, 1, order=order)
+        seen.clear()
+        found = called(name, OpConfig(16, tuple((label, own) for label in labels)), tokens=37)
+        told = {constants["ORDER"] for _, constants in seen if "ORDER" in constants}
+        assert told == {order or ORDERS[0]}
+        return found
+
+    usual = results(None)
+    for order in ORDERS:
+        assert all(torch.equal(x, y) for x, y in zip(usual, results(order), strict=True))
+
+
+def test_an_order_is_written_and_read_and_found_again():
+    own = OpConfig(16, (("scan_fwd", Config(16, 16, 16, 4, 1, order="decay")),))
+    assert OpConfig.from_json(own.to_json()) == own
+    data = own.to_json()
+    data["kernels"]["scan_fwd"]["order"] = "backwards"
+    with pytest.raises(ValueError, match="order 'backwards'; expected: one of product, decay"):
+        OpConfig.from_json(data)
+    found = neighbours(generated_dir() / NAME, NAME, 128, SM_90)
+    made = found.config(found.starts()[0])
+    scan = dict(made.kernels)["scan_fwd"]._replace(order="decay")
+    asked = made._replace(kernels=tuple(sorted({**dict(made.kernels), "scan_fwd": scan}.items())))
+    assert found.config(found.nearest(asked)) == asked
 
 
 def test_the_gate_passes_both_places():
