@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lincodegen.runtime.tiles import decayed_products, prefix_sum
+from lincodegen.runtime.tiles import bits_of_logs, decayed_products, prefix_sum
 
 
 @triton.jit
@@ -39,8 +39,8 @@ def bounded_products(
     """The same as `decayed_products`."""
     if dtype == tl.float16:
         return decayed_products(KIND, products, b_logs, READS, WRITES, dtype)
-    b_late = tl.exp2(prefix_sum(b_logs, READS, dtype == tl.float32))
-    b_early = tl.exp2(-prefix_sum(b_logs, WRITES, dtype == tl.float32))
+    b_late = tl.exp2(prefix_sum(b_logs, READS, bits_of_logs(dtype)))
+    b_early = tl.exp2(-prefix_sum(b_logs, WRITES, bits_of_logs(dtype)))
     b_to = b_early if KIND == "columns" else b_late
     b_from = b_late if KIND == "columns" else b_early
     b_scaled = ()

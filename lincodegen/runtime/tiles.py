@@ -77,14 +77,15 @@ def unit_lower_inverse(b_n, BT: tl.constexpr, METHOD: tl.constexpr):
 
 
 @triton.jit
-def _total(m_in, b_g, EXACT: tl.constexpr):
+def _total(m_in, b_g, BITS: tl.constexpr):
     """[R, K]: for each row the sum of the log decays where a mask [R, N] holds.
 
-    A product on tensor cores. EXACT takes three bfloat16 parts of a log decay, 24 bits. Else one
-    float16 part has its 11 bits: the decay 2^-x is off by 2^-11 x ln 2 of itself, never by more
-    than 2e-4 of 1, and the same rounded logs stand in every factor of a chunk.
+    A product on tensor cores. For bfloat16 operands one float16 part of a log decay has 11 bits:
+    the decay 2^-x is off by 2^-11 x ln 2 of itself, never by more than 2e-4 of 1, and the same
+    rounded logs stand in every factor of a chunk. For float16 operands, which have as many bits,
+    two parts have 22; for float32 operands three bfloat16 parts have 24.
     """
-    if EXACT:
+    if BITS == 24:
         b_in = m_in.to(tl.bfloat16)
         b_high = b_g.to(tl.bfloat16)
         b_rest = b_g - b_high.to(tl.float32)
@@ -92,8 +93,17 @@ def _total(m_in, b_g, EXACT: tl.constexpr):
         b_sum = tl.dot(b_in, b_high) + tl.dot(b_in, b_low)
         b_sum += tl.dot(b_in, (b_rest - b_low.to(tl.float32)).to(tl.bfloat16))
     else:
-        b_sum = tl.dot(m_in.to(tl.float16), b_g.to(tl.float16))
+        b_in, b_high = m_in.to(tl.float16), b_g.to(tl.float16)
+        b_sum = tl.dot(b_in, b_high)
+        if BITS == 22:
+            b_sum += tl.dot(b_in, (b_g - b_high.to(tl.float32)).to(tl.float16))
     return b_sum
+
+
+@triton.constexpr_function
+def bits_of_logs(dtype):
+    """Bits of a log decay that sums of them take, beside operands of a dtype."""
+    return 24 if dtype == tl.float32 else 22 if dtype == tl.float16 else 11
 
 
 @triton.jit
@@ -109,7 +119,7 @@ def _passed(N: tl.constexpr, LOGS: tl.constexpr, PASSED: tl.constexpr):
 
 
 @triton.jit
-def prefix_sum(b_logs, PASSED: tl.constexpr, EXACT: tl.constexpr):
+def prefix_sum(b_logs, PASSED: tl.constexpr, BITS: tl.constexpr):
     """[R, K]: the sum of the log decays before each row."""
     N: tl.constexpr = b_logs[0].shape[0]
     _, o_p = _passed(N, len(b_logs), PASSED)
@@ -118,18 +128,18 @@ def prefix_sum(b_logs, PASSED: tl.constexpr, EXACT: tl.constexpr):
     b_rest = tl.zeros_like(b_sum)
     for j in tl.static_range(len(b_logs)):
         m_before = (o_n + j)[None, :] < o_p[:, None]
-        if EXACT:
+        if BITS == 24:
             # 256ths add up exactly: the sum may be far larger than the difference of two
             b_whole = tl.floor(b_logs[j] * 256.0 + 0.5) * 0.00390625
-            b_sum += _total(m_before, b_whole, True)
-            b_rest += _total(m_before, b_logs[j] - b_whole, True)
+            b_sum += _total(m_before, b_whole, BITS)
+            b_rest += _total(m_before, b_logs[j] - b_whole, BITS)
         else:
-            b_sum += _total(m_before, b_logs[j], False)
+            b_sum += _total(m_before, b_logs[j], BITS)
     return b_sum + b_rest
 
 
 @triton.jit
-def _away(b_logs, size, N: tl.constexpr, PASSED: tl.constexpr, EXACT: tl.constexpr):
+def _away(b_logs, size, N: tl.constexpr, PASSED: tl.constexpr, BITS: tl.constexpr):
     """[R, K]: the decay between each row and the border of the halves of its block of 2 size."""
     LOGS: tl.constexpr = len(b_logs)
     o_t, o_p = _passed(N, LOGS, PASSED)
@@ -143,12 +153,12 @@ def _away(b_logs, size, N: tl.constexpr, PASSED: tl.constexpr, EXACT: tl.constex
     for j in tl.static_range(LOGS):
         o_n = tl.arange(0, N) * LOGS + j
         m_in = (o_n[None, :] >= o_from[:, None]) & (o_n[None, :] < o_end[:, None])
-        b_sum += _total(m_in, b_logs[j], EXACT)
+        b_sum += _total(m_in, b_logs[j], BITS)
     return tl.exp2(b_sum)
 
 
 @triton.jit
-def _beside(b_logs, N: tl.constexpr, PASSED: tl.constexpr, AT: tl.constexpr, EXACT: tl.constexpr):
+def _beside(b_logs, N: tl.constexpr, PASSED: tl.constexpr, AT: tl.constexpr, BITS: tl.constexpr):
     """[R, K]: the decay between each row and the point past AT log decays of its token."""
     o_t, o_p = _passed(N, len(b_logs), PASSED)
     m_own = o_t[:, None] == tl.arange(0, N)[None, :]
@@ -156,7 +166,7 @@ def _beside(b_logs, N: tl.constexpr, PASSED: tl.constexpr, AT: tl.constexpr, EXA
     for j in tl.static_range(len(b_logs)):
         m_before = (o_t * len(b_logs) + j < o_p)[:, None]
         m_in = m_own & m_before if j >= AT else m_own & ~m_before
-        b_sum += _total(m_in, b_logs[j], EXACT)
+        b_sum += _total(m_in, b_logs[j], BITS)
     return tl.exp2(b_sum)
 
 
@@ -200,7 +210,7 @@ def _half(size, N: tl.constexpr, SLOTS: tl.constexpr, LATE: tl.constexpr):
 
 
 @triton.jit
-def _own_pairs(product, b_logs, TO: tl.constexpr, FROM: tl.constexpr, GRAM, EXACT):
+def _own_pairs(product, b_logs, TO: tl.constexpr, FROM: tl.constexpr, GRAM, BITS):
     """What a decayed product has of the pairs within each token."""
     N: tl.constexpr = b_logs[0].shape[0]
     ROWS: tl.constexpr = N * len(TO)
@@ -213,7 +223,7 @@ def _own_pairs(product, b_logs, TO: tl.constexpr, FROM: tl.constexpr, GRAM, EXAC
             b_weight = b_x if GRAM else tl.sum(tl.where(m_own, b_x, 0.0), 1)[:, None]
             b_pair = b_weight.to(tl.float32) * _of_token(b_y, ROWS, len(FROM), j)
             if OWN == 2:
-                b_pair *= _beside(b_logs, N, TO, FROM[j], EXACT)
+                b_pair *= _beside(b_logs, N, TO, FROM[j], BITS)
             if GRAM:
                 b_sum = tl.where(m_own, tl.sum(b_pair, 1)[:, None], b_sum)
             else:
@@ -259,18 +269,18 @@ def decayed_products(
     have operands of dtype.
     """
     N: tl.constexpr = b_logs[0].shape[0]
-    EXACT: tl.constexpr = dtype == tl.float32
+    BITS: tl.constexpr = bits_of_logs(dtype)
     GRAM: tl.constexpr = KIND == "gram"
     LATE: tl.constexpr = KIND != "columns"
     TO: tl.constexpr = READS if LATE else WRITES
     FROM: tl.constexpr = WRITES if LATE else READS
     b_sums = ()
     for j in tl.static_range(len(products)):
-        b_own = _own_pairs(products[j], b_logs, TO, FROM, GRAM, EXACT)
+        b_own = _own_pairs(products[j], b_logs, TO, FROM, GRAM, BITS)
         b_sums += (b_own,)
     for i in range(_levels(N)):
-        b_to = _away(b_logs, 1 << i, N, TO, EXACT)
-        b_from = _away(b_logs, 1 << i, N, FROM, EXACT)
+        b_to = _away(b_logs, 1 << i, N, TO, BITS)
+        b_from = _away(b_logs, 1 << i, N, FROM, BITS)
         o_to, o_from = _half(1 << i, N, len(TO), LATE), _half(1 << i, N, len(FROM), not LATE)
         m_halves = o_to[:, None] == o_from[None, :]
         b_joined = ()

@@ -10,8 +10,8 @@ N, K = 16, 16
 READS, WRITES = (2, 1), (1, 0)
 """Of two log decays a token: what lies before the slots of a read and of a write."""
 BITS = {torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}
-LOGS = dict.fromkeys((torch.bfloat16, torch.float16), 2e-4)
-"""What a factor is off by, of 1, as its log decays are summed in 11 bits; in float32 in 24."""
+LOGS = {torch.bfloat16: 2e-4}
+"""What a factor is off by, of 1, as its log decays are summed in 11 bits; of others in 22, 24."""
 GATES = {
     "soft": lambda u: -0.02 * u,
     "middle": lambda u: -u,
@@ -82,14 +82,14 @@ def test_they_are_the_sums_over_pairs(kind, dtype, gate):
 
 
 @pytest.mark.parametrize("log", [-0.09058, -0.00305, -0.7])
-def test_a_decay_errs_by_its_factors_and_its_rounded_logs(log):
+def test_a_decay_errs_by_its_factors_alone(log):
     """Equal log decays, all rounded the same way: eight bits of them would not do."""
     g = torch.full((2, N, K), log)
     decay, seen = decays(g.double())
     one = torch.eye(K, dtype=torch.float16)[:1].repeat(2 * N, 1)
     z, _ = evaluated("gram", one, one, g)
     exact = decay[..., 0]
-    off = 2 * 2.0**-11 * exact + LOGS[torch.float16]
+    off = 2 * 2.0**-11 * exact + 1e-6
     assert ((torch.where(seen, z, 0.0) - exact).abs() <= off).all()
 
 
