@@ -76,6 +76,11 @@ class Config(NamedTuple):
     scales: str | None = None
     order: str | None = None
 
+    @property
+    def way(self) -> tuple[bool, str, str]:
+        """What sets it apart from configurations with the same tiles and the same products."""
+        return self.descriptors, self.scales or SCALES[0], self.order or ORDERS[0]
+
     def __str__(self) -> str:
         given = [] if self.precision is None else [self.precision]
         given += [] if self.inverse is None else [f"inverse {self.inverse}"]

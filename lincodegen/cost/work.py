@@ -153,7 +153,7 @@ def _product(tile: Tile, sizes: KernelSizes) -> Count:
 def _decayed_product(tile: Tile, sizes: KernelSizes, summed: bool) -> Count:
     to, origin = tile.attr
     lengths = (sizes.length(to.axis), sizes.length(origin.axis), sizes.length("k"))
-    parts = 3 if sizes.call.dtype == "fp32" else 1
+    parts = {"fp32": 3, "fp16": 2}.get(sizes.call.dtype, 1)
     alike = points(sizes.program, to) == points(sizes.program, origin)
     logs = 0 if summed else len(tile.args) - 2
     decays = Decays(sizes.config.chunk_size, logs, parts, alike)

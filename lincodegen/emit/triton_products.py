@@ -25,8 +25,8 @@ def factors(dot: Tile) -> tuple[Tile, Tile] | None:
 def product_in(body: Body, tile: Tile) -> Tile | None:
     """The product in a tile that is one with scaled rows, or one times decays between rows.
 
-    None where something else needs the product, or where its operands were computed: then nothing
-    is gained by scaling them.
+    None where something else needs the product, or where the operand that has the scaled rows was
+    computed: then nothing is gained by scaling it.
     """
     if tile.op != "ein" or contracted(tile) or len(tile.axes) != 2:
         return None

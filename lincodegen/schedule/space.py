@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
-from lincodegen.config import Config
+from lincodegen.config import ORDERS, SCALES, Config
 from lincodegen.targets import Target
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SearchSpace:
         """Those that the limits admit, the last parameter fastest."""
         for size, k, v, warps, stages, *ways in product(*(p.values for p in self.parameters)):
             described, loaded, ordered = map(bool, ways)
-            scales, order = "loaded" if loaded else None, "decay" if ordered else None
+            scales, order = SCALES[1] if loaded else None, ORDERS[1] if ordered else None
             config = Config(size, k, v, warps, stages, None, None, described, scales, order)
             if not self.broken(config, target):
                 yield config

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
 
 from lincodegen.compile import Bounds, CompileJob, Resources, compile_many
 from lincodegen.compile.launches import job_of
@@ -30,7 +29,7 @@ from lincodegen.tune.kernels import OpKernel, OpKernels
 from lincodegen.tune.precision import inverses
 from lincodegen.tune.preference import STACK_BYTES, Candidate, rank, runs
 from lincodegen.tune.records import Resources as Needs
-from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist
+from lincodegen.tune.shortlist import FAST_KEEPS, WAYS, Option, Options, Shortlist
 
 Compiler = Callable[[Sequence[CompileJob], Bounds], Sequence[Resources]]
 CHUNKS = (64, 32, 128, 16)
@@ -38,12 +37,6 @@ CHUNKS = (64, 32, 128, 16)
 OPTIONS = 4
 OTHERS = 2
 """Further options of a kernel in each of `WAYS`."""
-WAYS: tuple[Mapping[str, Any], ...] = (
-    {"descriptors": True},
-    {"scales": SCALES[1]},
-    {"order": ORDERS[1]},
-)
-"""What sets a configuration apart that has the same tiles."""
 _INVERSE = "INVERSE"
 _TIMEOUT_S = 20.0
 
@@ -186,12 +179,8 @@ def _otherwise(kernel: OpKernel, model: Model, configs: Sequence[Config]) -> lis
     return [c for way in WAYS for c in (c._replace(**way) for c in configs) if c in allowed]
 
 
-def _way(config: Config) -> tuple[object, ...]:
-    return config.descriptors, config.scales, config.order
-
-
 def _plain(config: Config) -> bool:
-    return _way(config) == (False, None, None)
+    return config.way == (False, SCALES[0], ORDERS[0])
 
 
 def _allowed(kernel: OpKernel, model: Model) -> Iterator[Config]:
@@ -223,7 +212,7 @@ def _ranked(label: str, made: Sequence[Candidate], model: Model) -> Iterator[Opt
     ordered = sorted(whole or fitting, key=key)
     ways: dict[tuple[object, ...], list[Candidate]] = {}
     for c in ordered:
-        ways.setdefault(_way(c.config), []).append(c)
+        ways.setdefault(c.config.way, []).append(c)
     kept = (x for own in ways.values() for x in own[: OPTIONS if _plain(own[0].config) else OTHERS])
     for c in sorted(kept, key=key):
         r = c.resources

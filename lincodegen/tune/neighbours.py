@@ -11,17 +11,16 @@ from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from lincodegen.config import ORDERS, SCALES, Config
+from lincodegen.config import Config
 from lincodegen.errors import TuningError
 from lincodegen.runtime.defaults import Entry, OpDefault, target_default
 from lincodegen.targets import Target
 from lincodegen.tune.precision import inverses
 from lincodegen.tune.records import Resources
-from lincodegen.tune.shortlist import FAST_KEEPS, Option, Options, Shortlist, in_proportion
+from lincodegen.tune.shortlist import FAST_KEEPS, WAYS, Option, Options, Shortlist, in_proportion
 
 _CALL = re.compile(r'\btiles\(\s*"\w+",\s*"(?P<label>\w+)",\s*"(?P<cut>\w*)"')
 _LAUNCH_END = "num_stages="
@@ -55,13 +54,9 @@ def neighbours(
     here = found.chunk_size
     sizes = [s for s in (here, 2 * here, here // 2) if s in _CHUNKS]
     described = described_kernels(folder) if target.descriptors else frozenset[str]()
-    ways: tuple[tuple[Set[str], dict[str, Any]], ...] = (
-        (described, {"descriptors": True}),
-        (_told(folder, "SCALES="), {"scales": SCALES[1]}),
-        (_told(folder, "ORDER="), {"order": ORDERS[1]}),
-    )
+    having = described, _told(folder, "SCALES="), _told(folder, "ORDER=")
     inverting = _told(folder, "INVERSE=")
-    chunks = {s: _otherwise(_options(found, cuts, s, target), ways) for s in sizes}
+    chunks = {s: _otherwise(_options(found, cuts, s, target), having) for s in sizes}
     methods: tuple[str | None, ...] = inverses(target) if inverting else (None,)
     every = {
         size: {
@@ -90,14 +85,17 @@ def described_kernels(folder: Path) -> frozenset[str]:
     return frozenset(label for label, launch in launches if "rows_of(" in launch)
 
 
-def _otherwise(options: Options, ways: tuple[tuple[Set[str], dict[str, Any]], ...]) -> Options:
-    """The options, and behind them the first one in every other way that its kernel has."""
+def _otherwise(options: Options, having: tuple[Set[str], ...]) -> Options:
+    """The options, and behind them the first one in every other way that its kernel has.
+
+    ``having`` are the kernels that have each of `WAYS`.
+    """
     return {
         label: (
             *own,
             *(
                 replace(own[0], config=own[0].config._replace(**way))
-                for labels, way in ways
+                for labels, way in zip(having, WAYS, strict=True)
                 if label in labels
             ),
         )

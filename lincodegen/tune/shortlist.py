@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import comb
+from typing import Any
 
-from lincodegen.config import KEPT, Config, OpConfig
+from lincodegen.config import KEPT, ORDERS, SCALES, Config, OpConfig
 from lincodegen.schedule.space import Parameter
 from lincodegen.tune.records import Resources
 from lincodegen.tune.search import Point, Space
@@ -29,6 +30,12 @@ SCHEDULES: tuple[tuple[str, int], ...] = (
 """Schedules and the chunks of their segments, the one with the longest scans first."""
 FAST_KEEPS = (KEPT, "states")
 """What may be kept without making a call slower."""
+WAYS: tuple[Mapping[str, Any], ...] = (
+    {"descriptors": True},
+    {"scales": SCALES[1]},
+    {"order": ORDERS[1]},
+)
+"""What may be changed of a configuration beside its tiles, one thing at a time."""
 _IDLE = {"scan": "output_fwd", "segment": "output_fwd", "split": "scan_fwd"}
 """The kernel that a schedule does not launch, by the end of its label."""
 
@@ -242,8 +249,7 @@ def _closest(options: Sequence[Option], wanted: Config) -> int:
     def steps(rank: int) -> float:
         config = options[rank].config
         pairs = zip(_numbers(config), _numbers(wanted), strict=True)
-        ways = (config.descriptors, wanted.descriptors), (config.scales, wanted.scales)
-        others = sum(a != b for a, b in (*ways, (config.order, wanted.order)))
+        others = sum(a != b for a, b in zip(config.way, wanted.way, strict=True))
         return others + sum(abs(math.log2(a / b)) for a, b in pairs)
 
     return min(range(len(options)), key=steps)
